@@ -1,0 +1,48 @@
+"""gradcheck-kit tells whether a PyTorch model can learn, why not, and how to fix it.
+
+    import gradcheck_kit as gk
+
+    report = gk.scan(model, train_loader, loss_fn=loss_fn, optimizer=optimizer)
+    report.raise_for_failures()
+
+Names that need torch are resolved when they are first used: importing this package costs milliseconds.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from gradcheck_kit.errors import GradcheckKitError
+from gradcheck_kit.plugins import hookimpl
+from gradcheck_kit.report import Outcome, Report
+from gradcheck_kit.rule import Finding, Rule, Skip, rule
+from gradcheck_kit.trace import Trace
+
+if TYPE_CHECKING:
+    from gradcheck_kit.probe import scan
+    from gradcheck_kit.target import Target
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Finding",
+    "GradcheckKitError",
+    "Outcome",
+    "Report",
+    "Rule",
+    "Skip",
+    "Target",
+    "Trace",
+    "hookimpl",
+    "rule",
+    "scan",
+]
+
+_NEEDS_TORCH = {"scan": "gradcheck_kit.probe", "Target": "gradcheck_kit.target"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NEEDS_TORCH:
+        return getattr(import_module(_NEEDS_TORCH[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

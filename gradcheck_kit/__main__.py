@@ -1,0 +1,3 @@
+from gradcheck_kit.cli import main
+
+main()

@@ -1,0 +1,413 @@
+"""The kinds of evidence: one frozen dataclass each, made by an experiment, read by rules.
+
+Facts hold numbers, never tensors. A list over "recorded steps" is aligned with `Training.recorded`.
+`None` means "not looked at" or "there was none"; it is never written as 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean, median
+
+Series = tuple[float | None, ...]
+
+
+def middle(values: Iterable[float | None]) -> float | None:
+    """The median of what was recorded; None when nothing was, NaN when any of it is NaN."""
+    present = [value for value in values if value is not None]
+    if not present:
+        return None
+    return math.nan if any(map(math.isnan, present)) else median(present)
+
+
+# ---- what belongs to what ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WiredParameter:
+    """One parameter of the model; a tied parameter is listed once, under its first name."""
+
+    name: str
+    layer: str  # the module that owns it, "" for the model itself
+    layer_type: str
+    shape: tuple[int, ...]
+    trainable: bool
+    optimized: bool  # some optimizer owns it
+    gradient: str  # after one backward pass: "none", "zero" (exactly, everywhere), "nonzero" or "nonfinite"
+
+
+@dataclass(frozen=True, slots=True)
+class WiredModule:
+    """One module without children, or with parameters of its own."""
+
+    name: str
+    type: str
+    calls: int  # how often its forward ran in one forward pass of the model
+    parameters: int
+    order: int | None  # position in execution order, by the end of its first call
+
+
+@dataclass(frozen=True, slots=True)
+class UnregisteredModule:
+    """A module that ran in forward and that `model.parameters()` does not see."""
+
+    where: str  # how it was found, such as "hidden[0]", or the module in whose forward it ran
+    type: str
+    parameters: int
+    trainable: bool
+    optimized: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """An operation of the loss that stretched prediction and target against each other."""
+
+    operation: str
+    prediction_shape: tuple[int, ...]
+    target_shape: tuple[int, ...]
+    result_shape: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What is connected to what, from one forward and backward pass."""
+
+    parameters: tuple[WiredParameter, ...]
+    modules: tuple[WiredModule, ...]
+    unregistered: tuple[UnregisteredModule, ...]
+    foreign_parameters: int  # parameters the optimizer owns that the model does not have
+    optimizer_given: bool  # by the user; False when the probe made one over everything trainable
+    prediction_shape: tuple[int, ...] | None
+    target_shape: tuple[int, ...] | None
+    broadcasts: tuple[Broadcast, ...]
+
+
+# ---- the training run --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterRecord:
+    """One parameter over the recorded steps: root mean squares over its elements, in the units of the loss."""
+
+    name: str
+    layer: str
+    layer_type: str
+    shape: tuple[int, ...]
+    trainable: bool
+    optimized: bool
+    order: int | None  # of its layer in execution order; None when that never ran or is the whole model
+    gradient_rms: Series  # None where autograd left no gradient
+    gradient_max: Series
+    weight_rms: Series  # before the step
+    update_rms: Series  # of what the step changed
+    largest_change: float | None  # max |end - start| over the whole run, exact
+
+    @property
+    def is_weight(self) -> bool:
+        """A matrix or kernel, as opposed to a bias or a norm's gain."""
+        return len(self.shape) >= 2 and math.prod(self.shape) > max(self.shape)
+
+    def update_ratio(self) -> float | None:
+        """Median over steps of update RMS / weight RMS (dimensionless; 1e-3 is usual, Karpathy, CS231n)."""
+        pairs = zip(self.update_rms, self.weight_rms, strict=True)
+        return middle(u / w for u, w in pairs if u is not None and w is not None and w > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRecord:
+    """The output of one module over the recorded steps (its first call in each)."""
+
+    module: str
+    module_type: str
+    order: int
+    shape: tuple[int, ...]
+    output_rms: Series
+    gradient_rms: Series  # of the loss with respect to that output; None where no gradient arrived
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationRecord:
+    """One activation function, as it was called: by a module or as a function in some forward."""
+
+    module: str  # the module that is the activation, or the one in whose forward it was called
+    function: str  # "relu", "sigmoid", ...
+    name: str  # how a person would point at it: "body.1" or "tanh in encoder (model.py:31)"
+    order: int  # position among the modules' outputs: the number of outputs before it
+    is_output: bool  # the model's output is this activation's output
+    units: int  # channels or features
+    samples: int  # looked at, over all passes
+    dead_share: float | None  # of units active in < 1 % of the samples of the last passes; None: cannot be dead
+    dead_share_at_start: float | None
+    saturated_share: float | None  # of elements at the flat ends in the last passes; None: has no flat ends
+    saturated_share_at_start: float | None
+    derivative_rms: float | None  # over elements, last passes: how much gradient it lets through
+
+
+@dataclass(frozen=True, slots=True)
+class NonFinite:
+    """The first tensor, in execution order, that held NaN or infinity."""
+
+    step: int
+    kind: str  # "input", "target", "parameter", "output", "loss", "gradient"
+    where: str  # module or parameter name; "" for the model's own forward, or none
+    module_type: str
+    value: str  # "nan", "inf" or "nan and inf"
+    share: float  # of the tensor's elements
+    after: str  # the last module whose output was still finite, "" when there was none
+    inputs_finite: bool  # the place itself made it: what went in was finite
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A short training run: the loss of every step, and the rest at the recorded steps."""
+
+    planned_steps: int
+    losses: tuple[float, ...]
+    recorded: tuple[int, ...]
+    accuracies: Series  # of the training batch before the update, on recorded steps; None when not classification
+    samples_per_step: int
+    parameters: tuple[ParameterRecord, ...]
+    outputs: tuple[OutputRecord, ...]  # in execution order
+    activations: tuple[ActivationRecord, ...]  # in execution order
+    non_finite: NonFinite | None
+    constant_loss: float | None  # the best an input-independent prediction reaches on these targets
+    constant_loss_error: float | None  # its standard error over batches
+    constant_prediction: str  # what that prediction is, in words: "class frequencies", "the target's mean"
+    synthetic: bool  # inputs or targets were made up: there may be nothing to learn but by heart
+    learning_rates: tuple[float, ...]  # of the optimizer's groups
+    optimizer: str
+    norm_layers: int  # BatchNorm, LayerNorm and the like that ran
+
+    # -- the loss --
+
+    @property
+    def finite(self) -> bool:
+        return self.non_finite is None and all(map(math.isfinite, self.losses))
+
+    @property
+    def first_loss(self) -> float:
+        """The mean of the first losses (up to three, at most a tenth of the run), before learning shows."""
+        return fmean(self.losses[: max(1, min(3, len(self.losses) // 10))])
+
+    @property
+    def last_loss(self) -> float:
+        """The mean over the last fifth of the run."""
+        return fmean(self.losses[-max(1, len(self.losses) // 5) :])
+
+    def trend(self, start: float = 0.0) -> float:
+        """The Mann-Kendall z of the losses from the given share of the run on: below -2.33 is falling at p < 0.01.
+
+        Mann, H. B. (1945), "Nonparametric tests against trend", Econometrica 13. It asks only for order, so neither
+        the loss's scale nor one spike decides. Long runs are averaged into 64 windows first.
+        """
+        return mann_kendall(_windows(self.losses[int(len(self.losses) * start) :], 64))
+
+    @property
+    def at_chance(self) -> bool | None:
+        """Whether the run ended no better than an input-independent prediction; None when that is not known."""
+        if self.constant_loss is None:
+            return None
+        return not self.last_loss < self.constant_loss - 0.1 * abs(self.constant_loss)
+
+    @property
+    def harm(self) -> str:
+        """Why this run did not learn, as the end of a sentence; "" when it did.
+
+        A symptom is an error only together with harm. A run that reached clearly less than a constant prediction's
+        loss is well, whatever its trend; otherwise its loss must be falling.
+        """
+        if not self.finite:
+            return "the loss became " + ("NaN" if any(map(math.isnan, self.losses)) else "infinite or NaN")
+        if len(self.losses) < 10:
+            return ""
+        falling = self.trend() < -2.33
+        if self.at_chance is False and self.last_loss < self.first_loss:
+            return ""
+        if not falling and self.last_loss > 1.5 * self.first_loss and self.first_loss > 0:
+            return f"the loss rose from {self.first_loss:.3g} to {self.last_loss:.3g}"
+        if not falling and self.at_chance is not False:
+            return f"the loss did not fall: {self.first_loss:.3g} at the start, {self.last_loss:.3g} at the end"
+        if self.at_chance and not self.trend(0.5) < -1.64:
+            return (
+                f"the loss stays at {self.last_loss:.3g}, no better than always predicting "
+                f"{self.constant_prediction} ({self.constant_loss:.3g})"
+            )
+        return ""
+
+    # -- depth --
+
+    def weights_in_order(self) -> list[ParameterRecord]:
+        """The trainable weights of layers, in execution order; the largest of each layer stands for it."""
+        largest: dict[str, ParameterRecord] = {}
+        for parameter in self.parameters:
+            if parameter.order is None or not parameter.trainable or not parameter.is_weight:
+                continue
+            known = largest.get(parameter.layer)
+            if known is None or math.prod(parameter.shape) > math.prod(known.shape):
+                largest[parameter.layer] = parameter
+        return sorted(largest.values(), key=lambda parameter: parameter.order or 0)
+
+    def settled(self, series: Sequence[float | None]) -> Sequence[float | None]:
+        """The recorded steps after the first sixth of the run; all of them when there are fewer than three such.
+
+        Zero-initialised heads, LayerScale and LoRA let almost nothing through at step 0, and are healthy.
+        """
+        late = [value for step, value in zip(self.recorded, series, strict=True) if step * 6 >= self.planned_steps]
+        return late if len(late) >= 3 else series
+
+    def activations_between(self, first: int, last: int) -> list[ActivationRecord]:
+        """The activations that ran between two positions of the execution order."""
+        return [a for a in self.activations if first <= a.order <= last]
+
+
+def mann_kendall(values: Sequence[float]) -> float:
+    """The Mann-Kendall trend statistic as a z-score: negative when the values fall (0.0 for fewer than four)."""
+    n = len(values)
+    if n < 4:
+        return 0.0
+    s = sum((b > a) - (b < a) for i, a in enumerate(values) for b in values[i + 1 :])
+    ties = sum(t * (t - 1) * (2 * t + 5) for t in Counter(values).values() if t > 1)
+    variance = (n * (n - 1) * (2 * n + 5) - ties) / 18
+    if variance <= 0:
+        return 0.0
+    return (s - (s > 0) + (s < 0)) / math.sqrt(variance)
+
+
+def _windows(values: Sequence[float], count: int) -> list[float]:
+    if len(values) <= count:
+        return list(values)
+    edges = [round(i * len(values) / count) for i in range(count + 1)]
+    return [fmean(values[a:b]) for a, b in pairwise(edges)]
+
+
+# ---- other experiments -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RateTrial:
+    """The same first steps again, from the same start, with the learning rate multiplied by `factor`."""
+
+    factor: float
+    losses: tuple[float, ...]
+
+    @property
+    def end(self) -> float:
+        """The mean over the last quarter of the trial; infinite when it diverged."""
+        tail = self.losses[-max(1, len(self.losses) // 4) :]
+        return fmean(tail) if all(map(math.isfinite, self.losses)) else math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class LearningRateResponse:
+    """What other learning rates make of the same model and data; looked at only when the training run went wrong."""
+
+    trials: tuple[RateTrial, ...]  # by factor, ascending; factor 1.0 is the user's own
+
+    @property
+    def own(self) -> RateTrial:
+        return next(trial for trial in self.trials if trial.factor == 1.0)
+
+    @property
+    def best(self) -> RateTrial:
+        return min(self.trials, key=lambda trial: (trial.end, abs(math.log(trial.factor))))
+
+
+@dataclass(frozen=True, slots=True)
+class RandomOperation:
+    """Something random that ran in evaluation mode."""
+
+    operation: str  # "dropout", "randn_like", ...
+    module: str  # in whose forward, "" for the model's own
+    source: str  # "model.py:31" when it is in the user's code, else ""
+    reparameterized: bool  # noise scaled by something the model computed: sampling by design, as in a VAE
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAccuracy:
+    label: int
+    correct: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The trained model on test data in evaluation mode, without gradients; one batch of it twice."""
+
+    test_data_given: bool
+    samples: int
+    loss: float | None
+    per_class: tuple[ClassAccuracy, ...]  # empty when this is no classification
+    predicted: tuple[tuple[int, int], ...]  # (class, how often it was predicted)
+    statistics_reestimated: bool  # BatchNorm's running averages were too young to judge by
+    deterministic: bool | None
+    largest_difference: float | None  # between the two evaluations of one batch
+    parted_at: str | None  # the first module whose output differs; "" for the model's own forward
+    parted_type: str
+    parted_itself: bool  # what went into that module was still equal
+    random_operations: tuple[RandomOperation, ...]
+
+    @property
+    def accuracy(self) -> float | None:
+        total = sum(c.total for c in self.per_class)
+        return sum(c.correct for c in self.per_class) / total if total else None
+
+
+@dataclass(frozen=True, slots=True)
+class FitAttempt:
+    """One attempt at learning one batch by heart."""
+
+    optimizer: str
+    losses: tuple[float, ...]
+    accuracy: float | None  # at the end
+
+    def fitted(self, constant_loss: float | None, error: float = 0.05, loss: float = 0.1) -> bool:
+        """At most `error` of the samples wrong, or the loss at most `loss` of its start or of a constant's."""
+        if self.accuracy is not None and self.accuracy >= 1 - error:
+            return True
+        end = fmean(self.losses[-3:])
+        start = max(self.losses[0], constant_loss if constant_loss is not None else -math.inf)
+        return end <= loss * start if start > 0 else False
+
+
+@dataclass(frozen=True, slots=True)
+class OneBatchFit:
+    """Whether one small fixed batch can be learned by heart, dropout off: first as configured, then with Adam."""
+
+    samples: int
+    planned_steps: int
+    attempts: tuple[FitAttempt, ...]  # the user's optimizer; then, if that failed, Adam at 1e-3 over all trainable
+    constant_loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSummary:
+    """One tensor of a batch over the batches looked at. `mean` and `std` are over finite elements."""
+
+    name: str
+    shape: tuple[int, ...]  # of one batch
+    dtype: str
+    minimum: float | None
+    maximum: float | None
+    mean: float | None
+    std: float | None
+    non_finite: int  # elements
+
+
+@dataclass(frozen=True, slots=True)
+class DataSummary:
+    """What the training data holds, over the batches looked at."""
+
+    source: str
+    synthetic: bool
+    batches: int
+    samples: int
+    inputs: tuple[TensorSummary, ...]
+    targets: tuple[TensorSummary, ...]
+    labels: tuple[tuple[int, int], ...]  # (class, count), when the target is class indices
+
+
+FACTS: tuple[type, ...] = (Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, DataSummary)

@@ -1,0 +1,174 @@
+"""Finds rules, the built-in ones and other people's, through the same pluggy hook."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import entry_points
+
+import pluggy
+
+from gradcheck_kit.errors import PluginError, UsageError
+from gradcheck_kit.rule import OptionValue, Rule
+
+GROUP = "gradcheck_kit"
+BUILT_IN = "gradcheck-kit"
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One installed plugin: the distribution it comes from, and what it brought."""
+
+    name: str
+    version: str
+    rules: tuple[Rule, ...]
+
+
+def load_plugins(disabled: Iterable[str] = ()) -> tuple[Plugin, ...]:
+    """Every installed plugin that is not disabled, the built-in one first.
+
+    Raises PluginError, naming the distribution, for one that does not import, has a misspelt hook, or brings a rule
+    that cannot run or whose code or name is taken; UsageError for a disabled name that no plugin has.
+    """
+    from gradcheck_kit import __version__, hookspecs, rules
+
+    disabled = set(disabled)
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
+    versions = {BUILT_IN: __version__}
+    manager.register(rules, BUILT_IN)
+    for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name):
+        if entry.value == rules.__name__:  # ourselves; registered above, also where we are not installed
+            continue
+        distribution = entry.dist.name if entry.dist else entry.name
+        versions[distribution] = entry.dist.version if entry.dist else ""
+        if distribution in disabled or entry.name in disabled:
+            disabled -= {distribution, entry.name}
+            continue
+        try:
+            manager.register(entry.load(), distribution)
+            manager.check_pending()
+        except Exception as error:
+            raise PluginError(
+                f"plugin {distribution} does not load: {type(error).__name__}: {error}; "
+                f"leave it out with --disable-plugin {distribution}"
+            ) from error
+    if unknown := disabled - {BUILT_IN}:
+        name = sorted(unknown)[0]
+        raise UsageError(f"no plugin is called {name}; there are: {', '.join(sorted(versions))}")
+    if BUILT_IN in disabled:
+        manager.unregister(name=BUILT_IN)
+    return _collect(manager, versions)
+
+
+def _collect(manager: pluggy.PluginManager, versions: dict[str, str]) -> tuple[Plugin, ...]:
+    taken: dict[str, Rule] = {}
+    plugins = []
+    for name, module in manager.list_name_plugin():
+        if module is None:
+            continue
+        callers = manager.get_hookcallers(module) or []
+        brought: list[Rule] = []
+        for caller in callers:
+            for implementation in caller.get_hookimpls():
+                if implementation.plugin is module:
+                    brought.extend(implementation.function())
+        checked = []
+        for found in brought:
+            if not isinstance(found, Rule):
+                raise PluginError(f"plugin {name}: gradcheck_rules returned {found!r}, which is no Rule; use @rule")
+            own = replace(found, plugin=name)
+            own.validate()
+            for key in (own.code, own.name):
+                if key in taken:
+                    raise PluginError(f"plugin {name}: {key} is taken by {taken[key].plugin}; choose another")
+                taken[key] = own
+            checked.append(own)
+        plugins.append(Plugin(name, versions.get(name, ""), tuple(checked)))
+    return tuple(plugins)
+
+
+def all_rules(disabled: Iterable[str] = ()) -> tuple[Rule, ...]:
+    """Every rule of every plugin, by code."""
+    return tuple(sorted((r for p in load_plugins(disabled) for r in p.rules), key=lambda r: r.code))
+
+
+def find_rule(rules: Sequence[Rule], key: str) -> Rule:
+    """The rule with that code or name. Raises UsageError with the nearest one."""
+    for found in rules:
+        if key.lower() in (found.code.lower(), found.name):
+            return found
+    raise UsageError(f"no rule is called {key!r}{_nearest(key, rules)}; `gradcheck-kit rules` lists them all")
+
+
+def select(
+    rules: Sequence[Rule],
+    selected: Sequence[str] | None = None,
+    ignored: Sequence[str] = (),
+    extended: Sequence[str] = (),
+) -> tuple[Rule, ...]:
+    """The rules that the selectors leave: for each rule the longest matching selector decides, ignore over select.
+
+    A selector is a code, the beginning of one, or a rule's name. Raises UsageError for one that matches no rule.
+    """
+    for selector in (*(selected or ()), *ignored, *extended):
+        if not any(_match(selector, r) for r in rules):
+            raise UsageError(
+                f"the selector {selector!r} matches no rule{_nearest(selector, rules)}; "
+                "`gradcheck-kit rules` lists them all"
+            )
+    chosen = ["", *extended] if selected is None else [*selected, *extended]
+    return tuple(
+        r
+        for r in rules
+        if max((_match(s, r) for s in chosen), default=0) > max((_match(s, r) for s in ignored), default=0)
+    )
+
+
+def _match(selector: str, rule: Rule) -> int:
+    """How closely a selector fits: 0 not at all; a name fits as closely as a whole code."""
+    if selector == rule.name:
+        return len(rule.code) + 1
+    return len(selector) + 1 if rule.code.startswith(selector.upper()) else 0
+
+
+def _nearest(key: str, rules: Sequence[Rule]) -> str:
+    names = [n for r in rules for n in (r.name, r.code)]
+    near = difflib.get_close_matches(key, names, n=1) or difflib.get_close_matches(key.upper(), names, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def parse_options(settings: Sequence[str], rules: Sequence[Rule]) -> dict[str, dict[str, OptionValue]]:
+    """Rule options from texts such as "vanishing-gradient.ratio=1e-4" or "GK101.ratio=1e-4", by rule name.
+
+    Raises UsageError that names the nearest rule or the options there are.
+    """
+    options: dict[str, dict[str, OptionValue]] = {}
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        key, dot, name = path.strip().partition(".")
+        if not (equals and dot):
+            raise UsageError(f"--set {setting!r} is not RULE.OPTION=VALUE; for example vanishing-gradient.ratio=1e-4")
+        found = find_rule(rules, key)
+        option = next((o for o in found.options if o.name == name.replace("_", "-")), None)
+        if option is None:
+            there = ", ".join(o.name for o in found.options) or "none"
+            raise UsageError(f"rule {found.name} has no option {name!r}; its options: {there}")
+        options.setdefault(found.name, {})[option.name] = _parse(text.strip(), option.type, setting)
+    return options
+
+
+def _parse(text: str, kind: type, setting: str) -> OptionValue:
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise UsageError(f"--set {setting!r}: expected true or false, found {text!r}")
+        return text.lower() == "true"
+    try:
+        return kind(text)  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise UsageError(f"--set {setting!r}: expected {_kinds.get(kind, kind.__name__)}, found {text!r}") from error
+
+
+_kinds: dict[type, str] = {int: "a whole number", float: "a number"}

@@ -1,0 +1,176 @@
+"""What the rules said about one trace, and which findings are the cause of the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gradcheck_kit.rule import Finding, OptionValue, Rule, Severity, Skip
+from gradcheck_kit.trace import Trace, encode
+
+Status = Literal["passed", "failed", "warned", "skipped", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one rule said. `reason` is why it was skipped, or how it crashed."""
+
+    rule: Rule
+    status: Status
+    findings: tuple[Finding, ...] = ()
+    reason: str = ""
+    traceback: BaseException | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def hit(self) -> bool:
+        return self.status in ("failed", "warned")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All outcomes, in catalogue order. `str(report)` is the text that the command line prints."""
+
+    trace: Trace
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+    fail_on: Severity = "error"
+
+    def of(self, status: Status) -> tuple[Outcome, ...]:
+        return tuple(o for o in self.outcomes if o.status == status)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the model got a verdict and nothing is at or above `fail_on`."""
+        return self.exit_status == 0
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        """The outcomes at or above `fail_on`."""
+        return tuple(o for o in self.outcomes if o.status == "failed" or (o.hit and self.fail_on == "warning"))
+
+    @property
+    def exit_status(self) -> int:
+        """0: nothing failed. 1: a finding at or above `fail_on`. 2: no verdict: a rule crashed, or none ran."""
+        if self.of("error") or not any(o.status in ("passed", "failed", "warned") for o in self.outcomes):
+            return 2
+        return 1 if self.failed else 0
+
+    @property
+    def causes(self) -> tuple[Outcome, ...]:
+        """The failed or warned rules that no other one explains, most likely root cause first."""
+        return causes(self.outcomes)
+
+    def explained_by(self, outcome: Outcome) -> tuple[Outcome, ...]:
+        """The hits that this one explains."""
+        below = _reach(outcome.rule.code, self.outcomes)
+        return tuple(o for o in self.outcomes if o.hit and o.rule.code in below)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values, schema 1."""
+        summary: dict[str, Any] = {s: len(self.of(s)) for s in ("passed", "failed", "warned", "skipped", "error")}  # type: ignore[arg-type]
+        header = self.trace.header
+        return {
+            "schema": 1,
+            "tool": {"name": "gradcheck-kit", "version": header.tool_version},
+            "target": encode(header),
+            "summary": {**summary, "seconds": round(self.seconds, 2)},
+            "causes": [{"code": o.rule.code, "rule": o.rule.name} for o in self.causes],
+            "outcomes": [_outcome(o) for o in self.outcomes],
+        }
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """The report as strict JSON: NaN and infinities are the strings "nan", "inf" and "-inf"."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False, ensure_ascii=False)
+
+    def raise_for_failures(self) -> None:
+        """Raise AssertionError, reading like the text report, unless the verdict is a pass."""
+        if not self.passed:
+            raise AssertionError("\n" + str(self))
+
+    def __str__(self) -> str:
+        from gradcheck_kit.render.text import render_text
+
+        return render_text(self)
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "code": outcome.rule.code,
+        "rule": outcome.rule.name,
+        "status": outcome.status,
+        "severity": outcome.rule.severity,
+        "reason": outcome.reason,
+        "findings": [
+            {
+                "where": f.where,
+                "message": f.message,
+                "severity": f.severity or outcome.rule.severity,
+                "evidence": encode(dict(f.evidence)),
+                "fixes": [{"text": text} for text in f.fixes],
+                **({"profile": encode(f.profile)} if f.profile else {}),
+            }
+            for f in outcome.findings
+        ],
+    }
+
+
+def check(
+    trace: Trace,
+    rules: Iterable[Rule],
+    *,
+    options: Mapping[str, Mapping[str, OptionValue]] | None = None,
+    fail_on: Severity = "error",
+    seconds: float = 0.0,
+) -> Report:
+    """Apply the rules to a trace. `options` maps a rule's name to its options. A crashing rule crashes alone."""
+    ordered = sorted(rules, key=lambda r: r.code)
+    return Report(trace, tuple(_judge(r, trace, (options or {}).get(r.name, {})) for r in ordered), seconds, fail_on)
+
+
+def _judge(rule: Rule, trace: Trace, options: Mapping[str, OptionValue]) -> Outcome:
+    for need in rule.needs:
+        if need not in trace.facts:
+            return Outcome(rule, "skipped", reason=trace.absent.get(need.__name__, f"{need.__name__} was not recorded"))
+    facts = [trace.facts[need] for need in rule.needs] + [trace.facts.get(use) for use in rule.uses]
+    try:
+        findings = tuple(rule.check(*facts, **{name.replace("-", "_"): value for name, value in options.items()}))
+    except Skip as skip:
+        return Outcome(rule, "skipped", reason=str(skip))
+    except Exception as error:  # noqa: BLE001  # whatever a rule does wrong, the other rules still report
+        reason = f"rule {rule.name} of {rule.plugin} crashed: {type(error).__name__}: {error}"
+        return Outcome(rule, "error", reason=reason, traceback=error)
+    if not findings:
+        return Outcome(rule, "passed")
+    severities = {f.severity or rule.severity for f in findings}
+    return Outcome(rule, "failed" if "error" in severities else "warned", findings)
+
+
+def _reach(code: str, outcomes: Sequence[Outcome]) -> set[str]:
+    """The codes that `code` explains, directly or through other rules, whether or not those were hit."""
+    edges = {o.rule.code: o.rule.explains for o in outcomes}
+    reached: set[str] = set()
+    waiting = list(edges.get(code, ()))
+    while waiting:
+        following = waiting.pop()
+        if following not in reached:
+            reached.add(following)
+            waiting.extend(edges.get(following, ()))
+    return reached
+
+
+def causes(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    """The failed or warned rules that no other failed or warned rule explains.
+
+    Failures come before warnings; then the one that explains most of what is wrong; then catalogue order.
+    """
+    hits = [o for o in outcomes if o.hit]
+    below = {o.rule.code: _reach(o.rule.code, outcomes) for o in hits}
+    roots = [o for o in hits if not any(o.rule.code in below[other.rule.code] for other in hits if other is not o)]
+
+    def rank(outcome: Outcome) -> tuple[bool, int, str]:
+        explained = sum(o.rule.code in below[outcome.rule.code] for o in hits)
+        return (outcome.status != "failed", -explained, outcome.rule.code)
+
+    return tuple(sorted(roots, key=rank))
