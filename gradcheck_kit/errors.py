@@ -26,4 +26,8 @@ class TraceError(GradcheckKitError):
 
 
 class PluginError(GradcheckKitError):
-    """A plugin that does not load, or that registers something malformed."""
+    """A plugin that does not load, or that registers something malformed; `plugin` is its name."""
+
+    def __init__(self, message: str, plugin: str) -> None:
+        super().__init__(message)
+        self.plugin = plugin

@@ -144,7 +144,6 @@ class ActivationRecord:
     dead_share_at_start: float | None
     saturated_share: float | None  # of elements at the flat ends in the last passes; None: has no flat ends
     saturated_share_at_start: float | None
-    derivative_rms: float | None  # over elements, last passes: how much gradient it lets through
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +239,15 @@ class Training:
 
     # -- depth --
 
+    def settled(self, series: Sequence[float | None]) -> list[float]:
+        """The finite values after the first sixth of the run; all of them when there are fewer than three such.
+
+        Zero-initialised heads, LayerScale and LoRA let almost nothing through at step 0, and are healthy.
+        """
+        kept = [(step, v) for step, v in zip(self.recorded, series, strict=True) if v is not None and math.isfinite(v)]
+        late = [value for step, value in kept if step * 6 >= self.planned_steps]
+        return late if len(late) >= 3 else [value for _, value in kept]
+
     def weights_in_order(self) -> list[ParameterRecord]:
         """The trainable weights of layers, in execution order; the largest of each layer stands for it."""
         largest: dict[str, ParameterRecord] = {}
@@ -251,17 +259,46 @@ class Training:
                 largest[parameter.layer] = parameter
         return sorted(largest.values(), key=lambda parameter: parameter.order or 0)
 
-    def settled(self, series: Sequence[float | None]) -> Sequence[float | None]:
-        """The recorded steps after the first sixth of the run; all of them when there are fewer than three such.
+    def weight_profile(self) -> list[tuple[ParameterRecord, float]]:
+        """Each layer's weight-gradient norm, median over the settled steps, in execution order."""
+        return [
+            (p, median(values) * math.sqrt(math.prod(p.shape)))
+            for p in self.weights_in_order()
+            if (values := self.settled(p.gradient_rms))
+        ]
 
-        Zero-initialised heads, LayerScale and LoRA let almost nothing through at step 0, and are healthy.
+    def output_profile(self, *, start: bool = False) -> list[tuple[OutputRecord, float]]:
+        """The norm of the gradient that arrives at each output, in execution order.
+
+        Median over the settled steps; with `start`, at the first recorded step.
         """
-        late = [value for step, value in zip(self.recorded, series, strict=True) if step * 6 >= self.planned_steps]
-        return late if len(late) >= 3 else series
+        profile = []
+        for o in self.outputs:
+            values = self.settled(o.gradient_rms)
+            if start:
+                values = [v for v in o.gradient_rms[:1] if v is not None and math.isfinite(v)]
+            if values:
+                profile.append((o, median(values) * math.sqrt(math.prod(o.shape))))
+        return profile
 
-    def activations_between(self, first: int, last: int) -> list[ActivationRecord]:
-        """The activations that ran between two positions of the execution order."""
-        return [a for a in self.activations if first <= a.order <= last]
+    @property
+    def explosion_at_start(self) -> float | None:
+        """How much larger the gradient is at the first outputs than at the last, before any update."""
+        ratio = end_to_end([norm for _, norm in self.output_profile(start=True)])
+        return ratio if ratio is not None and math.isfinite(ratio) else None
+
+
+def end_to_end(norms: Sequence[float]) -> float | None:
+    """The largest norm among the first fifth over the largest among the last fifth; zeros do not count.
+
+    A fifth and not one layer: one odd branch at either end is no profile. Exact zeros are a cut or dead units, which
+    other rules name. None when fewer than three values are left.
+    """
+    present = [norm for norm in norms if norm > 0]
+    if len(present) < 3:
+        return None
+    fifth = math.ceil(len(present) / 5)
+    return max(present[:fifth]) / max(present[-fifth:])
 
 
 def mann_kendall(values: Sequence[float]) -> float:
@@ -299,6 +336,12 @@ class RateTrial:
         """The mean over the last quarter of the trial; infinite when it diverged."""
         tail = self.losses[-max(1, len(self.losses) // 4) :]
         return fmean(tail) if all(map(math.isfinite, self.losses)) else math.inf
+
+    def learned(self, constant_loss: float | None) -> bool:
+        """Whether the loss fell (Mann-Kendall, p < 0.01), by a tenth at least and below a constant prediction's."""
+        if not math.isfinite(self.end) or not mann_kendall(self.losses) < -2.33:
+            return False
+        return self.end < 0.9 * self.losses[0] and (constant_loss is None or self.end < 0.95 * constant_loss)
 
 
 @dataclass(frozen=True, slots=True)

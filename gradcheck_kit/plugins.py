@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
@@ -34,7 +35,7 @@ def load_plugins(disabled: Iterable[str] = ()) -> tuple[Plugin, ...]:
     """
     from gradcheck_kit import __version__, hookspecs, rules
 
-    disabled = set(disabled)
+    disabled, known = set(disabled), {BUILT_IN}
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     versions = {BUILT_IN: __version__}
@@ -43,21 +44,22 @@ def load_plugins(disabled: Iterable[str] = ()) -> tuple[Plugin, ...]:
         if entry.value == rules.__name__:  # ourselves; registered above, also where we are not installed
             continue
         distribution = entry.dist.name if entry.dist else entry.name
-        versions[distribution] = entry.dist.version if entry.dist else ""
-        if distribution in disabled or entry.name in disabled:
-            disabled -= {distribution, entry.name}
+        name = f"{distribution}:{entry.name}" if distribution in versions else distribution
+        known |= (names := {distribution, entry.name, name})
+        if names & disabled:
             continue
+        versions[name] = entry.dist.version if entry.dist else ""
         try:
-            manager.register(entry.load(), distribution)
+            manager.register(entry.load(), name)
             manager.check_pending()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(
                 f"plugin {distribution} does not load: {type(error).__name__}: {error}; "
-                f"leave it out with --disable-plugin {distribution}"
+                f"leave it out with --disable-plugin {distribution}",
+                name,
             ) from error
-    if unknown := disabled - {BUILT_IN}:
-        name = sorted(unknown)[0]
-        raise UsageError(f"no plugin is called {name}; there are: {', '.join(sorted(versions))}")
+    if unknown := disabled - known:
+        raise UsageError(f"no plugin is called {min(unknown)}; there are: {', '.join(sorted(known))}")
     if BUILT_IN in disabled:
         manager.unregister(name=BUILT_IN)
     return _collect(manager, versions)
@@ -69,25 +71,35 @@ def _collect(manager: pluggy.PluginManager, versions: dict[str, str]) -> tuple[P
     for name, module in manager.list_name_plugin():
         if module is None:
             continue
-        callers = manager.get_hookcallers(module) or []
-        brought: list[Rule] = []
-        for caller in callers:
-            for implementation in caller.get_hookimpls():
-                if implementation.plugin is module:
-                    brought.extend(implementation.function())
         checked = []
-        for found in brought:
+        for found in _brought(manager, name, module):
             if not isinstance(found, Rule):
-                raise PluginError(f"plugin {name}: gradcheck_rules returned {found!r}, which is no Rule; use @rule")
+                raise PluginError(
+                    f"plugin {name}: gradcheck_rules returned {found!r}, which is no Rule; use @rule", name
+                )
             own = replace(found, plugin=name)
             own.validate()
             for key in (own.code, own.name):
                 if key in taken:
-                    raise PluginError(f"plugin {name}: {key} is taken by {taken[key].plugin}; choose another")
+                    raise PluginError(f"plugin {name}: {key} is taken by {taken[key].plugin}; choose another", name)
                 taken[key] = own
             checked.append(own)
         plugins.append(Plugin(name, versions.get(name, ""), tuple(checked)))
     return tuple(plugins)
+
+
+def _brought(manager: pluggy.PluginManager, name: str, module: object) -> list[object]:
+    """What the plugin's own hooks return. Raises PluginError for a hook that raises or returns no list."""
+    try:
+        return [
+            found
+            for caller in manager.get_hookcallers(module) or []
+            for implementation in caller.get_hookimpls()
+            if implementation.plugin is module
+            for found in implementation.function()  # type: ignore[attr-defined]  # pluggy says object
+        ]
+    except Exception as error:
+        raise PluginError(f"plugin {name}: gradcheck_rules failed: {type(error).__name__}: {error}", name) from error
 
 
 def all_rules(disabled: Iterable[str] = ()) -> tuple[Rule, ...]:
@@ -166,9 +178,12 @@ def _parse(text: str, kind: type, setting: str) -> OptionValue:
             raise UsageError(f"--set {setting!r}: expected true or false, found {text!r}")
         return text.lower() == "true"
     try:
-        return kind(text)  # type: ignore[no-any-return]
-    except ValueError as error:
-        raise UsageError(f"--set {setting!r}: expected {_kinds.get(kind, kind.__name__)}, found {text!r}") from error
+        value: OptionValue = kind(text)
+    except ValueError:
+        value = math.nan
+    if isinstance(value, float) and math.isnan(value):  # nothing is ever within a limit that is NaN
+        raise UsageError(f"--set {setting!r}: expected {_kinds.get(kind, kind.__name__)}, found {text!r}")
+    return value
 
 
 _kinds: dict[type, str] = {int: "a whole number", float: "a number"}

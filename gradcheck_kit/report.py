@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from gradcheck_kit.rule import Finding, OptionValue, Rule, Severity, Skip
 from gradcheck_kit.trace import Trace, encode
@@ -64,12 +64,12 @@ class Report:
 
     def explained_by(self, outcome: Outcome) -> tuple[Outcome, ...]:
         """The hits that this one explains."""
-        below = _reach(outcome.rule.code, self.outcomes)
+        below = _reach(outcome.rule.code, self.outcomes) - {outcome.rule.code}
         return tuple(o for o in self.outcomes if o.hit and o.rule.code in below)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values, schema 1."""
-        summary: dict[str, Any] = {s: len(self.of(s)) for s in ("passed", "failed", "warned", "skipped", "error")}  # type: ignore[arg-type]
+        summary: dict[str, Any] = {status: len(self.of(status)) for status in get_args(Status)}
         header = self.trace.header
         return {
             "schema": 1,
@@ -81,8 +81,8 @@ class Report:
         }
 
     def to_json(self, indent: int | None = 2) -> str:
-        """The report as strict JSON: NaN and infinities are the strings "nan", "inf" and "-inf"."""
-        return json.dumps(self.to_dict(), indent=indent, allow_nan=False, ensure_ascii=False)
+        """The report as strict JSON in ASCII: NaN and infinities are the strings "nan", "inf" and "-inf"."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     def raise_for_failures(self) -> None:
         """Raise AssertionError, reading like the text report, unless the verdict is a pass."""
@@ -136,6 +136,8 @@ def _judge(rule: Rule, trace: Trace, options: Mapping[str, OptionValue]) -> Outc
     facts = [trace.facts[need] for need in rule.needs] + [trace.facts.get(use) for use in rule.uses]
     try:
         findings = tuple(rule.check(*facts, **{name.replace("-", "_"): value for name, value in options.items()}))
+        for finding in findings:
+            encode(dict(finding.evidence))  # what no report could hold is the rule's mistake, and its alone
     except Skip as skip:
         return Outcome(rule, "skipped", reason=str(skip))
     except Exception as error:  # noqa: BLE001  # whatever a rule does wrong, the other rules still report
@@ -163,11 +165,16 @@ def _reach(code: str, outcomes: Sequence[Outcome]) -> set[str]:
 def causes(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
     """The failed or warned rules that no other failed or warned rule explains.
 
-    Failures come before warnings; then the one that explains most of what is wrong; then catalogue order.
+    Of rules that explain each other neither explains the other away: something is always the cause. Failures come
+    before warnings; then the one that explains most of what is wrong; then catalogue order.
     """
     hits = [o for o in outcomes if o.hit]
     below = {o.rule.code: _reach(o.rule.code, outcomes) for o in hits}
-    roots = [o for o in hits if not any(o.rule.code in below[other.rule.code] for other in hits if other is not o)]
+
+    def explains(other: Outcome, outcome: Outcome) -> bool:
+        return outcome.rule.code in below[other.rule.code] and other.rule.code not in below[outcome.rule.code]
+
+    roots = [o for o in hits if not any(explains(other, o) for other in hits)]
 
     def rank(outcome: Outcome) -> tuple[bool, int, str]:
         explained = sum(o.rule.code in below[outcome.rule.code] for o in hits)

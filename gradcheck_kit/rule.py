@@ -55,6 +55,14 @@ class Finding:
     profile: tuple[Bar, ...] = ()
 
 
+def listed(names: Iterable[str], most: int = 9) -> str:
+    """Names for a sentence: "0, 2, 4 and 6"; long lists lose their middle."""
+    names = list(dict.fromkeys(names))
+    if len(names) > most:
+        return ", ".join(names[: most - 3]) + f", ... (+{len(names) - most + 1}), " + ", ".join(names[-2:])
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
 Check = Callable[..., Iterator[Finding]]
 
 
@@ -112,7 +120,7 @@ class Rule:
         """Raise PluginError, naming the plugin, if this is not a rule that can run."""
 
         def refuse(reason: str) -> None:
-            raise PluginError(f"plugin {self.plugin}: rule {self.name} ({self.code}) {reason}")
+            raise PluginError(f"plugin {self.plugin}: rule {self.name} ({self.code}) {reason}", self.plugin)
 
         if not re.fullmatch(r"[A-Z]{2,5}\d{3}", self.code):
             refuse("has a malformed code; use two to five capital letters and three digits, such as GK101")
@@ -132,6 +140,12 @@ class Rule:
                 parameter.default, bool | int | float | str | None
             ):
                 refuse(f"has the option {parameter.name} whose default is not a plain value; use a number or a text")
+        try:
+            strange = [option.name for option in self.options if option.type not in (bool, int, float, str)]
+        except (NameError, KeyError, AttributeError, TypeError, StopIteration) as error:
+            strange = [str(error)]
+        if strange:
+            refuse(f"has an option without a plain type: {strange[0]}; annotate it bool, int, float or str")
 
 
 def rule(

@@ -78,7 +78,7 @@ class Trace:
         except UnicodeDecodeError as error:
             raise TraceError(f"{path} is not a gradcheck-kit trace; make one with --save {path.name}") from error
         known = {kind.__name__: kind for kind in (*FACTS, *extra)}
-        lines = text.splitlines(keepends=True)
+        lines = text.splitlines(keepends=True)  # nothing but our own newlines ends a line: the rest is escaped
         head = _parse(lines[0]) if lines else None
         if not isinstance(head, dict) or head.get("format") != FORMAT:
             raise TraceError(f"{path} is not a gradcheck-kit trace; make one with: gradcheck-kit scan TARGET --save F")
@@ -96,7 +96,7 @@ class Trace:
                     kind = known[entry["fact"]]
                     facts[kind] = decode(kind, entry["value"])
             return cls(decode(Header, head["header"]), facts, {str(k): str(v) for k, v in head["absent"].items()})
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise TraceError(f"{path} is damaged: {error}; save the trace again") from error
 
 
@@ -116,7 +116,7 @@ def _parse(line: str) -> Any:
 
 
 def _line(value: Any) -> str:
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")) + "\n"
+    return json.dumps(value, allow_nan=False, separators=(",", ":")) + "\n"
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -124,9 +124,10 @@ def write_atomically(path: Path, text: str) -> None:
     if path.exists() and not path.is_file():  # /dev/stdout, a pipe: there is nothing to replace
         path.write_text(text, "utf-8")
         return
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    path = path.resolve()  # a link stays a link, its destination is replaced
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".gradcheck-kit-")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
         umask = os.umask(0)
         os.umask(umask)
@@ -167,12 +168,7 @@ def decode(kind: Any, value: Any) -> Any:
             return tuple(decode(items[0], v) for v in value)
         return tuple(decode(k, v) for k, v in zip(items, value, strict=True))
     if is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise ValueError(f"expected {getattr(kind, '__name__', kind)}, found {type(value).__name__}")
-        hints = get_type_hints(kind)
-        if unknown := value.keys() - hints.keys():
-            raise ValueError(f"unknown field {sorted(unknown)[0]}")
-        return kind(**{name: decode(hints[name], v) for name, v in value.items()})  # type: ignore[operator]
+        return _decode_fields(kind, value)
     if kind is float and value in ("nan", "inf", "-inf"):
         # math.nan itself: tuples compare by identity first, so a trace with NaN equals its own round trip
         return math.nan if value == "nan" else float(value)
@@ -181,3 +177,12 @@ def decode(kind: Any, value: Any) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise ValueError(f"expected {kind.__name__}, found {type(value).__name__}")
     return value
+
+
+def _decode_fields(kind: Any, value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected {kind.__name__}, found {type(value).__name__}")
+    hints = get_type_hints(kind)
+    if unknown := value.keys() - hints.keys():
+        raise ValueError(f"unknown field {min(unknown)}")
+    return kind(**{name: decode(hints[name], v) for name, v in value.items()})

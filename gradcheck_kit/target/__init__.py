@@ -44,7 +44,7 @@ class ProbeSettings:
     steps: int = 60
     batch_size: int | None = None
     seed: int = 0
-    device: str = "cpu"
+    device: str | None = "cpu"  # None: where the model is
     lr: float | None = None
     optimizer: str | None = None  # "sgd", "adam" or "adamw"
     data: str | None = None  # a data set's name or a folder of images, in place of the target's own data

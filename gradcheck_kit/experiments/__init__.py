@@ -1,0 +1,64 @@
+"""Experiments: each runs the target in one way and returns facts; none knows of rules.
+
+An experiment is a function `(probe) -> fact`. It may raise `NotApplicable` with a reason. Each works in a workspace of
+its own and leaves the user's objects as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gradcheck_kit.facts import DataSummary, Evaluation, LearningRateResponse, OneBatchFit, Training, Wiring
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradcheck_kit.target.prepare import Prepared
+
+
+class NotApplicable(Exception):  # noqa: N818  # it is no error: it is how an experiment says that it does not apply
+    """Raised by an experiment that has nothing to look at, with the reason as a clause."""
+
+
+def _silent(_done: int, _total: int) -> None:
+    pass
+
+
+@dataclass(slots=True)
+class Probe:
+    """What an experiment works with: the target, the facts made before it, and somebody to tell how far it is."""
+
+    prepared: Prepared
+    facts: Mapping[type, Any] = field(default_factory=dict)
+    tick: Callable[[int, int], None] = _silent
+    trained: list[Tensor] | None = None  # parameters and buffers that the training run left, in workspace order
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """How to make one kind of fact; `after` are facts that it looks at when they were made."""
+
+    fact: type
+    run: Callable[[Probe], Any]
+    after: tuple[type, ...] = ()
+
+
+def built_in() -> tuple[Experiment, ...]:
+    """The experiments, in the order in which they run."""
+    from gradcheck_kit.experiments.data_summary import summarize_data
+    from gradcheck_kit.experiments.evaluation import evaluate
+    from gradcheck_kit.experiments.learning_rate_response import respond_to_learning_rates
+    from gradcheck_kit.experiments.one_batch_fit import fit_one_batch
+    from gradcheck_kit.experiments.training import train
+    from gradcheck_kit.experiments.wiring import look_at_wiring
+
+    return (
+        Experiment(DataSummary, summarize_data),
+        Experiment(Wiring, look_at_wiring),
+        Experiment(Training, train),
+        Experiment(Evaluation, evaluate, after=(Training,)),
+        Experiment(LearningRateResponse, respond_to_learning_rates, after=(Training,)),
+        Experiment(OneBatchFit, fit_one_batch),
+    )

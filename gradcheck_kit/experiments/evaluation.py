@@ -1,0 +1,264 @@
+"""The trained model on test data: evaluation mode, no gradients; and one batch twice, which must agree."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from gradcheck_kit.errors import ProbeError
+from gradcheck_kit.experiments import Probe
+from gradcheck_kit.experiments.training import trained_tensors
+from gradcheck_kit.facts import ClassAccuracy, Evaluation, RandomOperation
+from gradcheck_kit.observe.functions import ModuleStack, source_line
+from gradcheck_kit.observe.outputs import sites
+from gradcheck_kit.target.prepare import Workspace, endless, located, workspace
+from gradcheck_kit.target.task import tensors
+
+MOST_SAMPLES = 10_000  # of test data: enough for a standard error of half a percent
+
+
+def evaluate(probe: Probe) -> Evaluation:
+    """Accuracy per class and loss over the test data, and whether two evaluations of one batch agree."""
+    prepared = probe.prepared
+    with workspace(prepared, seed=prepared.settings.seed) as work:
+        if probe.trained is not None:
+            with torch.no_grad():
+                for tensor, value in zip(trained_tensors(work), probe.trained, strict=True):
+                    tensor.copy_(value)
+        reestimated = probe.trained is not None and _reestimate_norms(work, probe)
+        work.model.eval()
+        try:
+            counts = _count(work, probe) if prepared.test is not None else _Counts()
+            batch = work.to_device(next(endless(prepared.test if prepared.test is not None else prepared.train)))
+            twice = _twice(work, batch)
+        except ProbeError:
+            raise
+        except Exception as error:
+            raise ProbeError(f"{prepared.name}: evaluation in eval mode raised {located(error)}") from error
+        return Evaluation(
+            test_data_given=prepared.test is not None,
+            samples=counts.samples,
+            loss=counts.loss_sum / counts.samples if counts.samples and counts.has_loss else None,
+            per_class=tuple(ClassAccuracy(k, counts.correct[k], n) for k, n in sorted(counts.total.items())),
+            predicted=tuple(sorted(counts.predicted.items())),
+            statistics_reestimated=reestimated,
+            deterministic=twice.deterministic,
+            largest_difference=twice.difference,
+            parted_at=twice.module,
+            parted_type=twice.type,
+            parted_itself=twice.itself,
+            random_operations=twice.operations,
+        )
+
+
+# ---- accuracy ----------------------------------------------------------------------------------------------------
+
+
+class _Counts:
+    def __init__(self) -> None:
+        self.samples = 0
+        self.loss_sum = 0.0
+        self.has_loss = True
+        self.correct: Counter[int] = Counter()
+        self.total: Counter[int] = Counter()
+        self.predicted: Counter[int] = Counter()
+
+
+def _count(work: Workspace, probe: Probe) -> _Counts:
+    counts = _Counts()
+    test = probe.prepared.test
+    assert test is not None
+    with torch.no_grad():
+        for batch in test:
+            moved = work.to_device(batch)
+            output = work.task.forward(work.model, moved)
+            size = next((len(t) for t in tensors(moved) if t.ndim), 1)
+            counts.samples += size
+            try:
+                counts.loss_sum += float(work.task.loss(output, moved)) * size
+            except Exception:  # noqa: BLE001  # a model may return its loss in training mode only
+                counts.has_loss = False
+            classes = work.task.classes(output, moved)
+            if classes is not None:
+                predicted, labels = (t[classes[1] >= 0].cpu() for t in classes)
+                counts.total.update(labels.tolist())
+                counts.predicted.update(predicted.tolist())
+                counts.correct.update(labels[predicted == labels].tolist())
+            probe.tick(min(counts.samples, MOST_SAMPLES), MOST_SAMPLES)
+            if counts.samples >= MOST_SAMPLES:
+                break
+    return counts
+
+
+def _reestimate_norms(work: Workspace, probe: Probe) -> bool:
+    """Average BatchNorm's statistics anew over training batches where the probe was too short for its momentum.
+
+    After n steps a running average still holds (1 - momentum)^n of its initial value; above 1 % it says nothing about
+    the trained model (Wu & Johnson 2021, "Rethinking Batch in BatchNorm", call the remedy Precise BN).
+    """
+    steps = probe.prepared.settings.steps
+    kinds = torch.nn.modules.batchnorm._BatchNorm  # noqa: SLF001  # the common base has no public name
+    young = [
+        m
+        for m in work.model.modules()
+        if isinstance(m, kinds) and m.track_running_stats and m.momentum is not None and m.training
+        and (1 - m.momentum) ** steps > 0.01
+    ]  # fmt: skip
+    if not young:
+        return False
+    kept = [module.momentum for module in young]
+    for module in young:
+        module.reset_running_stats()
+        module.momentum = None  # a plain average
+    with torch.no_grad():
+        for batch in itertools.islice(endless(probe.prepared.train), max(4, min(16, steps))):
+            work.task.forward(work.model, work.to_device(batch))
+    for module, momentum in zip(young, kept, strict=True):
+        module.momentum = momentum
+    return True
+
+
+# ---- twice -------------------------------------------------------------------------------------------------------
+
+
+class _Twice:
+    deterministic: bool | None = None
+    difference: float | None = None
+    module: str | None = None
+    type: str = ""
+    itself: bool = False
+    operations: tuple[RandomOperation, ...] = ()
+
+
+def _twice(work: Workspace, batch: Any) -> _Twice:
+    """Evaluate one batch twice; where they differ, find the first module and the random operations."""
+    result = _Twice()
+    with torch.no_grad():
+        with _fingerprints(work.model) as first:
+            a = work.task.forward(work.model, batch)
+        with _fingerprints(work.model) as second:
+            b = work.task.forward(work.model, batch)
+    pairs = list(zip(tensors(a), tensors(b), strict=False))
+    if not pairs:
+        return result
+    result.difference = max(_difference(x, y) for x, y in pairs)
+    # The CPU is exact; on other devices atomic additions may reorder a sum.
+    tolerance = 0.0 if work.device.type == "cpu" else 1e-3
+    scale = max((float(x.abs().max()) for x, _ in pairs if x.numel() and x.is_floating_point()), default=1.0)
+    result.deterministic = result.difference == 0 or result.difference <= tolerance * scale
+    if result.deterministic:
+        return result
+    for one, other in zip(first, second, strict=False):
+        if one.output != other.output:
+            module = dict(work.model.named_modules())[one.name]
+            result.module, result.type = one.name, type(module).__name__
+            result.itself = one.inputs == other.inputs
+            break
+    result.operations = _random_operations(work, batch)
+    return result
+
+
+def _difference(x: Tensor, y: Tensor) -> float:
+    if x.shape != y.shape:
+        return float("inf")
+    if x.numel() == 0:
+        return 0.0
+    if not x.is_floating_point():
+        return float((x != y).any())
+    same = (x == y) | (torch.isnan(x) & torch.isnan(y))
+    return float(torch.where(same, torch.zeros_like(x), (x - y).abs()).max())
+
+
+class _Fingerprint:
+    def __init__(self, name: str, inputs: tuple[float, ...], output: tuple[float, ...]) -> None:
+        self.name, self.inputs, self.output = name, inputs, output
+
+
+@contextmanager
+def _fingerprints(model: nn.Module) -> Iterator[list[_Fingerprint]]:
+    """Sums of what goes into and comes out of every leaf call, in order: equal values have equal sums."""
+    found: list[_Fingerprint] = []
+
+    def hook_for(name: str) -> Any:
+        def hook(_module: nn.Module, args: Any, output: Any) -> None:
+            found.append(_Fingerprint(name, _sums(args), _sums(output)))
+
+        return hook
+
+    watched = sites(model)
+    if ("", model) not in watched:
+        watched = [*watched, ("", model)]
+    handles = [module.register_forward_hook(hook_for(name)) for name, module in watched]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _sums(values: Any) -> tuple[float, ...]:
+    result = []
+    for tensor in tensors(values):
+        real = tensor.detach().abs() if tensor.is_complex() else tensor.detach()
+        wide = real.float() if real.device.type == "mps" else real.double()
+        weights = torch.arange(1, wide.numel() + 1, device=wide.device, dtype=wide.dtype).remainder_(97)
+        result.append(float((wide.reshape(-1).nan_to_num() * weights).sum()))
+    return tuple(result)
+
+
+_DRAWS = {
+    "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout",
+    "bernoulli", "bernoulli_", "rand", "rand_like", "randn", "randn_like", "normal", "normal_", "uniform_", "randint",
+    "randint_like", "randperm", "multinomial", "gumbel_softmax", "rrelu", "poisson", "exponential_",
+    "scaled_dot_product_attention",
+}  # fmt: skip
+_GAUSSIAN = {"randn", "randn_like", "normal", "normal_"}
+
+
+class _RandomWatch(TorchFunctionMode):
+    """Notes every function that drew random numbers, and noise that is scaled by something computed (a VAE's way)."""
+
+    def __init__(self, stack: ModuleStack) -> None:
+        super().__init__()
+        self.stack = stack
+        self.found: list[tuple[str, str, str]] = []
+        self.noise: list[tuple[Tensor, int]] = []
+        self.reparameterized: set[int] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        before = torch.get_rng_state() if name in _DRAWS else None
+        cuda = torch.cuda.get_rng_state() if before is not None and torch.cuda.is_initialized() else None
+        result = func(*args, **kwargs)
+        if name in ("mul", "__mul__", "__rmul__", "multiply", "mul_", "__imul__", "addcmul"):
+            operands = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
+            for noise, index in self.noise:
+                if any(o is noise for o in operands) and any(o is not noise and o.requires_grad for o in operands):
+                    self.reparameterized.add(index)
+        if before is not None:
+            drew = not torch.equal(before, torch.get_rng_state())
+            drew = drew or (cuda is not None and not torch.equal(cuda, torch.cuda.get_rng_state()))
+            if drew:
+                self.found.append((name.rstrip("_"), self.stack.name(), source_line()))
+                if name in _GAUSSIAN and isinstance(result, Tensor):
+                    self.noise.append((result, len(self.found) - 1))
+        return result
+
+
+def _random_operations(work: Workspace, batch: Any) -> tuple[RandomOperation, ...]:
+    """What drew random numbers in evaluation mode. With gradients on: they tell what the model computed."""
+    stack = ModuleStack(work.model)
+    with torch.enable_grad(), stack.watch(), _RandomWatch(stack) as watch:
+        work.task.forward(work.model, batch)
+    return tuple(
+        RandomOperation(name, module, source, i in watch.reparameterized)
+        for i, (name, module, source) in enumerate(watch.found)
+    )

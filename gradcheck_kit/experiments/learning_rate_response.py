@@ -1,0 +1,69 @@
+"""What other learning rates make of the same start and the same batches.
+
+A run that does not learn under its own rate and learns under another has been given the wrong rate: no threshold is
+as good as that comparison. It is made only when the training run went wrong.
+"""
+
+from __future__ import annotations
+
+import math
+
+from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.facts import LearningRateResponse, RateTrial, Training, middle
+from gradcheck_kit.target.prepare import endless, workspace
+
+STEPS = 30
+# Median update/weight ratios to try; 1e-3 is the usual one (Karpathy, CS231n), the others are its neighbours.
+RATIOS = (1e-4, 1e-3, 1e-2)
+
+
+def respond_to_learning_rates(probe: Probe) -> LearningRateResponse:
+    """Short trials at the user's rate and at those that bring the first update to usual sizes."""
+    training = probe.facts.get(Training)
+    if training is None:
+        raise NotApplicable("the training run was not recorded")
+    if not training.harm:
+        raise NotApplicable("the training run went well, so no other learning rate was tried")
+    if probe.prepared.settings.quick:
+        raise NotApplicable("left out by --quick")
+    own = first_update_ratio(training)
+    if own is None or not math.isfinite(own) or own <= 0:
+        raise NotApplicable("no weight changed in the first step, so there is nothing to scale")
+    factors = sorted({1.0, *(_round(ratio / own) for ratio in RATIOS)})
+    return LearningRateResponse(tuple(RateTrial(f, _losses(probe, f)) for f in factors))
+
+
+def first_update_ratio(training: Training) -> float | None:
+    """The median over weights of update RMS / weight RMS in the first recorded step."""
+    return middle(
+        p.update_rms[0] / p.weight_rms[0]
+        for p in training.parameters
+        if p.is_weight and p.optimized and p.trainable and p.update_rms and p.update_rms[0] is not None
+        and p.weight_rms[0]
+    )  # fmt: skip
+
+
+def _round(factor: float) -> float:
+    """To one significant digit: the rate is told to people."""
+    return float(f"{factor:.0e}")
+
+
+def _losses(probe: Probe, factor: float) -> tuple[float, ...]:
+    prepared = probe.prepared
+    losses: list[float] = []
+    steps = min(STEPS, prepared.settings.steps)
+    with workspace(prepared, seed=prepared.settings.seed) as work:
+        work.scale_learning_rate(factor)
+        batches = endless(prepared.train)
+        for step in range(steps):
+            probe.tick(step, steps)
+            batch = work.to_device(next(batches))
+            work.clear_gradients()
+            _, loss = work.step(batch)
+            value = float(loss.detach())
+            losses.append(math.nan if math.isnan(value) else value)
+            if not math.isfinite(value):
+                break
+            loss.backward()  # type: ignore[no-untyped-call]
+            work.update(batch)
+    return tuple(losses)

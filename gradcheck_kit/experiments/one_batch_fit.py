@@ -1,0 +1,99 @@
+"""Whether one small batch can be learned by heart: what cannot do that cannot learn anything (Karpathy 2019)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from gradcheck_kit.errors import ProbeError
+from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.experiments.constant_loss import constant_loss
+from gradcheck_kit.facts import FitAttempt, OneBatchFit
+from gradcheck_kit.target.prepare import Workspace, batch_size_of, describe_optimizers, endless, located, workspace
+
+SAMPLES = 16
+STEPS = 200  # Karpathy's recipe and TheDeepChecker fit a batch in a few hundred steps
+DROPOUTS = (nn.modules.dropout._DropoutNd,)  # noqa: SLF001  # the common base has no public name
+
+
+def fit_one_batch(probe: Probe) -> OneBatchFit:
+    """Train on one batch of at most 16 samples with dropout off: as configured and, if that fails, with Adam."""
+    prepared = probe.prepared
+    if prepared.settings.quick:
+        raise NotApplicable("left out by --quick")
+    # A probe of fewer steps than usual asks for a short answer here too.
+    steps = min(STEPS, math.ceil(prepared.settings.steps * STEPS / 60))
+    attempts: list[FitAttempt] = []
+    constant: float | None = None
+    samples = 0
+    for optimizer in (None, "adam"):
+        with workspace(prepared, seed=prepared.settings.seed, optimizer=optimizer) as work:
+            batch = small_batch(work.to_device(next(endless(prepared.train))))
+            samples = batch_size_of(batch) or 1
+            for module in work.model.modules():
+                if isinstance(module, DROPOUTS):
+                    module.eval()
+            attempt, found = _attempt(work, batch, steps, probe)
+        constant = found if found is not None else constant
+        attempts.append(attempt)
+        if attempt.fitted(constant):
+            break
+    return OneBatchFit(samples, steps, tuple(attempts), constant)
+
+
+def small_batch(batch: Any) -> Any:
+    """The first samples of a batch; unchanged when its parts are not aligned."""
+    size = batch_size_of(batch)
+    leaves = pytree.tree_leaves(batch)
+    aligned = all(isinstance(t, Tensor) and t.ndim and len(t) == size for t in leaves)
+    if size is None or size <= SAMPLES or not aligned:
+        return batch
+    return pytree.tree_map(lambda t: t[:SAMPLES], batch)
+
+
+def _attempt(work: Workspace, batch: Any, steps: int, probe: Probe) -> tuple[FitAttempt, float | None]:
+    losses: list[float] = []
+    accuracy: float | None = None
+    constant: float | None = None
+    name = describe_optimizers(work.optimizers)
+    try:
+        for step in range(steps):
+            probe.tick(step, steps)
+            work.clear_gradients()
+            output, loss = work.step(batch)
+            if step == 0:
+                constant = _constant(work, output, batch)
+            losses.append(float(loss.detach()))
+            accuracy = _accuracy(work, output, batch)
+            if not math.isfinite(losses[-1]):
+                losses[-1] = math.nan if math.isnan(losses[-1]) else losses[-1]
+                break
+            if step >= 2 and FitAttempt(name, tuple(losses[-3:]), accuracy).fitted(max(losses[0], constant or 0.0)):
+                break
+            loss.backward()  # type: ignore[no-untyped-call]
+            work.update(batch)
+    except Exception as error:
+        raise ProbeError(f"{probe.prepared.name}: training on {SAMPLES} samples raised {located(error)}") from error
+    return FitAttempt(name, tuple(losses), accuracy), constant
+
+
+def _constant(work: Workspace, output: Any, batch: Any) -> float | None:
+    target, prediction = work.task.target(batch), work.task.prediction(output)
+    if not isinstance(target, Tensor) or prediction is None or not isinstance(output, Tensor):
+        return None
+    found = constant_loss(work, [(target, tuple(prediction.shape))])
+    return found.loss if found else None
+
+
+def _accuracy(work: Workspace, output: Any, batch: Any) -> float | None:
+    with torch.no_grad():
+        classes = work.task.classes(output, batch)
+        if classes is None:
+            return None
+        predicted, labels = classes
+        counted = labels >= 0
+        return float((predicted == labels)[counted].float().mean()) if bool(counted.any()) else None

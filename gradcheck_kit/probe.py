@@ -1,0 +1,177 @@
+"""From a target to a report: runs the experiments that the selected rules need, each once, then the rules."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from gradcheck_kit import plugins
+from gradcheck_kit.errors import UsageError
+from gradcheck_kit.experiments import Experiment, NotApplicable, Probe, built_in
+from gradcheck_kit.report import Report, check
+from gradcheck_kit.rule import OptionValue, Rule, Severity
+from gradcheck_kit.target import ProbeSettings, Target
+from gradcheck_kit.target.keep import keep_random_state
+from gradcheck_kit.target.load import load_target
+from gradcheck_kit.target.prepare import Prepared, describe_optimizers, prepare, workspace
+from gradcheck_kit.trace import Header, Trace, decode, encode
+
+Progress = Callable[[str, int, int], None]
+
+
+def scan(
+    model: nn.Module | Target,
+    train_data: Iterable[Any] | None = None,
+    *,
+    loss_fn: Callable[..., torch.Tensor] | None = None,
+    optimizer: Optimizer | Sequence[Optimizer] | None = None,
+    test_data: Iterable[Any] | None = None,
+    training_step: Callable[[nn.Module, Any], torch.Tensor] | None = None,
+    steps: int = 60,
+    batch_size: int | None = None,
+    device: str | None = None,
+    seed: int = 0,
+    lr: float | None = None,
+    data: str | None = None,
+    input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
+    classes: int | None = None,
+    min_accuracy: float | None = None,
+    select: Sequence[str] | None = None,
+    ignore: Sequence[str] | None = None,
+    options: Mapping[str, Mapping[str, OptionValue]] | None = None,
+    fail_on: Severity = "error",
+    quick: bool = False,
+    name: str = "",
+) -> Report:
+    """Return the report on a model: a short training run, experiments, rules. The model comes back as it was.
+
+    `train_data` and `test_data` yield batches, or are data sets; everything after the model is optional, and what is
+    missing is made up. `device` is where the model is, unless given. `select` and `ignore` are codes, their beginnings,
+    or rule names. `options` are rule options by rule name.
+
+    Raises a GradcheckKitError when there is no verdict: the target does not load, its code raises, a selector matches
+    no rule.
+    """
+    if isinstance(model, Target):
+        target = model
+    else:
+        target = Target(model, train_data, test_data, loss_fn, optimizer, training_step)
+    target.name = name or target.name or type(target.model).__name__
+    if steps < 1:
+        raise UsageError(f"steps is {steps}; use at least 1")
+    shapes = _shapes(input_shape)
+    settings = ProbeSettings(
+        steps=steps, batch_size=batch_size, seed=seed, device=device, lr=lr, data=data, input_shape=shapes,
+        classes=classes, quick=quick,
+    )  # fmt: skip
+    known = plugins.all_rules()
+    chosen = plugins.select(known, select, ignore or ())
+    all_options = {plugins.find_rule(known, rule).name: dict(values) for rule, values in (options or {}).items()}
+    if min_accuracy is not None:
+        all_options.setdefault("eval-accuracy", {})["min-accuracy"] = min_accuracy
+    return examine(target, settings, rules=chosen, options=all_options, fail_on=fail_on)
+
+
+def _shapes(given: Sequence[int] | Sequence[Sequence[int]] | None) -> tuple[tuple[int, ...], ...] | None:
+    if given is None:
+        return None
+    if all(isinstance(size, int) for size in given):
+        return (tuple(int(size) for size in given),)  # type: ignore[call-overload]
+    return tuple(tuple(int(size) for size in shape) for shape in given)  # type: ignore[union-attr]
+
+
+def scan_target(
+    spec: str,
+    settings: ProbeSettings,
+    *,
+    rules: Sequence[Rule],
+    options: Mapping[str, Mapping[str, OptionValue]] | None = None,
+    fail_on: Severity = "error",
+    progress: Progress | None = None,
+) -> Report:
+    """Load a TARGET and examine it. Random numbers drawn while the file is loaded are seeded too."""
+    with keep_random_state():
+        from gradcheck_kit.target.prepare import seed_everything
+
+        seed_everything(settings.seed)
+        target = load_target(spec)
+        return examine(target, settings, rules=rules, options=options, fail_on=fail_on, progress=progress)
+
+
+def examine(
+    target: Target,
+    settings: ProbeSettings,
+    *,
+    rules: Sequence[Rule],
+    options: Mapping[str, Mapping[str, OptionValue]] | None = None,
+    fail_on: Severity = "error",
+    progress: Progress | None = None,
+) -> Report:
+    """Probe a target and apply the rules."""
+    start = time.perf_counter()
+    prepared = prepare(target, settings)
+    trace = probe(prepared, rules, progress=progress)
+    return check(trace, rules, options=options, fail_on=fail_on, seconds=time.perf_counter() - start)
+
+
+def probe(prepared: Prepared, rules: Sequence[Rule], *, progress: Progress | None = None) -> Trace:
+    """Run exactly the experiments that the rules need or use, each once."""
+    facts: dict[type, Any] = {}
+    absent: dict[str, str] = {}
+    work = Probe(prepared, facts)
+    for experiment in _plan(rules):
+        name = experiment.fact.__name__
+        if progress is not None:
+            work.tick = _ticking(progress, name)
+        try:
+            # As a saved trace would hold it: typed values only, and one NaN that equals itself.
+            facts[experiment.fact] = decode(experiment.fact, encode(experiment.run(work)))
+        except NotApplicable as reason:
+            absent[name] = str(reason)
+    return Trace(_header(prepared), facts, absent)
+
+
+def _ticking(progress: Progress, name: str) -> Callable[[int, int], None]:
+    words = "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()
+    return lambda done, total: progress(words, done, total)
+
+
+def _plan(rules: Sequence[Rule]) -> list[Experiment]:
+    experiments = built_in()
+    wanted = {kind for rule in rules for kind in (*rule.needs, *rule.uses)}
+    for experiment in reversed(experiments):
+        if experiment.fact in wanted:
+            wanted |= set(experiment.after)
+    return [experiment for experiment in experiments if experiment.fact in wanted]
+
+
+def _header(prepared: Prepared) -> Header:
+    from gradcheck_kit import __version__
+
+    settings = prepared.settings
+    with workspace(prepared) as work:
+        optimizer = describe_optimizers(work.optimizers)
+    layers = {name.rpartition(".")[0] for name, p in prepared.model.named_parameters() if p.ndim >= 2}
+    return Header(
+        name=prepared.name,
+        model=type(prepared.model).__name__,
+        parameters=sum(p.numel() for p in prepared.model.parameters()),
+        weight_layers=len(layers),
+        data=prepared.data,
+        test_data=prepared.test_data,
+        optimizer=optimizer,
+        loss=prepared.task.loss_name,
+        device=str(prepared.device),
+        threads=torch.get_num_threads(),
+        steps=settings.steps,
+        batch_size=prepared.batch_size,
+        seed=settings.seed,
+        torch_version=torch.__version__,
+        tool_version=__version__,
+        supplied=prepared.supplied,
+    )

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from statistics import fmean
+
+from gradcheck_kit.facts import FitAttempt, OneBatchFit, mann_kendall
+from gradcheck_kit.rule import Finding, Skip, rule
+
+USUAL_STEPS = 200
+
+
+@rule("GK606", needs=(OneBatchFit,), explains=("GK205", "GK601"))
+def cannot_fit_one_batch(fit: OneBatchFit, *, error: float = 0.05, loss: float = 0.1) -> Iterator[Finding]:
+    """A fixed batch of 16 samples cannot be learned by heart in 200 steps, neither as configured nor with Adam at 1e-3.
+
+    Fitted is at most `error` of the samples wrong, or the loss at most `loss` of its start. The strongest sign of a
+    bug, and a symptom: it points at the other findings.
+    """
+    if any(a.fitted(fit.constant_loss, error, loss) for a in fit.attempts):
+        return
+    best = min(fit.attempts, key=_end)
+    finite = all(map(math.isfinite, best.losses))
+    if finite and len(best.losses) < USUAL_STEPS:
+        raise Skip(f"not fitted in {len(best.losses)} steps, which is too few to tell; use --steps 60 or more")
+    if finite and _still_falling(best):
+        raise Skip(f"the loss fell from {best.losses[0]:.3g} to {_end(best):.3g} and is still falling")
+    if finite and _end(best) <= 0.5 * best.losses[0]:
+        raise Skip(f"the loss fell from {best.losses[0]:.3g} to {_end(best):.3g}, which may be all that it can")
+    how = " or ".join(a.optimizer for a in fit.attempts)
+    reached = f"{best.accuracy:.0%} of them right, " if best.accuracy is not None else ""
+    yield Finding(
+        where="model",
+        message=f"{fit.samples} samples cannot be learned by heart in {len(best.losses)} steps with {how}: {reached}"
+        f"the loss went from {best.losses[0]:.3g} to {_end(best):.3g}.",
+        evidence={"accuracy": best.accuracy, "start": best.losses[0], "end": _end(best), "limit": loss},
+        fixes=(
+            "Look at the other findings first: this one says that something is broken, they say what.",
+            "With no other finding: check that output and target are compared as you mean, and that labels are right.",
+        ),
+    )
+
+
+def _end(attempt: FitAttempt) -> float:
+    end = fmean(attempt.losses[-3:])
+    return end if math.isfinite(end) else math.inf
+
+
+def _still_falling(attempt: FitAttempt) -> bool:
+    """The last quarter falls, by at least a hundredth: slow is not stuck."""
+    tail = attempt.losses[-len(attempt.losses) // 4 :]
+    return mann_kendall(tail[:: max(1, len(tail) // 32)]) < -2.33 and tail[-1] < 0.99 * tail[0]

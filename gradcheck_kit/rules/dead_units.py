@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradcheck_kit.facts import ActivationRecord, Training
+from gradcheck_kit.rule import Bar, Finding, Skip, listed, rule
+
+ENOUGH_SAMPLES = 64  # fewer cannot tell a rare unit from a dead one
+
+
+@rule("GK104", needs=(Training,), explains=("GK103", "GK205", "GK601", "GK606"))
+def dead_units(training: Training, *, share: float = 0.5) -> Iterator[Finding]:
+    """More than half of an activation's units are never active, so they get no gradient and cannot come back.
+
+    A unit is dead when it is active in fewer than 1 % of the samples of the last looks; sparse batches are healthy.
+    An error when the run did not learn, else a warning.
+    """
+    can_die = [a for a in training.activations if a.dead_share is not None]
+    if not can_die:
+        raise Skip("no activation ran that has units which can die, such as ReLU")
+    judged = [a for a in can_die if a.samples >= ENOUGH_SAMPLES]
+    if not judged:
+        raise Skip(f"only {max(a.samples for a in can_die)} samples were seen; {ENOUGH_SAMPLES} are needed to judge")
+    dead = [a for a in judged if not _share(a) <= share]
+    if not dead:
+        return
+    harm = training.harm
+    worst = max(dead, key=_share)
+    born_dead = [a for a in dead if a.dead_share_at_start is not None and a.dead_share_at_start > share]
+    message = (
+        f"{_share(worst):.0%} of the {worst.units} units of {worst.name} are active in less than 1 % of "
+        f"{worst.samples} samples; up to {share:.0%} is healthy."
+        + (f" So it is in {listed(a.name for a in dead)}." if len(dead) > 1 else "")
+        + (" They were dead before the first update" if born_dead else " They died during training")
+        + (f", and {harm}." if harm else "; the loss falls all the same.")
+    )
+    yield Finding(
+        where=worst.name,
+        message=message,
+        evidence={"dead_share": _share(worst), "limit": share, "units": worst.units, "samples": worst.samples},
+        fixes=tuple(_fixes(training, dead, born_dead=bool(born_dead))),
+        severity=None if harm else "warning",
+        profile=tuple(Bar(a.name, a.function, a.dead_share) for a in judged) if len(judged) > 1 else (),
+    )
+
+
+def _share(activation: ActivationRecord) -> float:
+    assert activation.dead_share is not None
+    return activation.dead_share
+
+
+def _fixes(training: Training, dead: list[ActivationRecord], *, born_dead: bool) -> Iterator[str]:
+    before = listed(_layer_before(training, a) for a in dead)
+    if born_dead:
+        yield (
+            f'Initialise {before} with nn.init.kaiming_normal_(weight, nonlinearity="relu") and zero biases: their '
+            "present values keep the units below zero for every sample."
+        )
+    else:
+        rates = training.learning_rates
+        lower = f" (now {rates[0]:g}; try {rates[0] / 10:g})" if rates else ""
+        yield f"Lower the learning rate{lower}: an update threw the units below zero for every sample."
+    yield f"Or use LeakyReLU or GELU in {listed(a.name for a in dead)}: they let a gradient through below zero."
+    if not training.norm_layers:
+        yield f"Or put BatchNorm between {before} and the activation."
+
+
+def _layer_before(training: Training, activation: ActivationRecord) -> str:
+    layers = [p.layer for p in training.weights_in_order() if p.order is not None and p.order < activation.order]
+    return layers[-1] if layers else f"the layer before {activation.name}"

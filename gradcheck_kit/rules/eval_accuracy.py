@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from gradcheck_kit.facts import Evaluation, Training, middle
+from gradcheck_kit.rule import Bar, Finding, Skip, rule
+
+
+@rule("GK601", needs=(Evaluation,), uses=(Training,))
+def eval_accuracy(
+    evaluation: Evaluation, training: Training | None, *, min_accuracy: float | None = None, p: float = 0.01
+) -> Iterator[Finding]:
+    """Accuracy on test data in evaluation mode is below `min_accuracy`, or no better than the commonest class.
+
+    The second is judged only when the model does better than that on its training batches, which it then has learned.
+    """
+    if not evaluation.test_data_given:
+        raise Skip("there is no test data")
+    accuracy = evaluation.accuracy
+    if accuracy is None:
+        raise Skip("accuracy is not defined for this output and target")
+    total = sum(c.total for c in evaluation.per_class)
+    commonest = max(c.total for c in evaluation.per_class) / total
+    evidence = {"accuracy": accuracy, "limit": commonest if min_accuracy is None else min_accuracy, "samples": total}
+    bars = tuple(
+        Bar(f"class {c.label}", f"{c.correct}/{c.total}", c.correct / c.total) for c in evaluation.per_class if c.total
+    )
+    if min_accuracy is not None:
+        if not accuracy >= min_accuracy:
+            yield Finding(
+                where="test data",
+                message=f"Accuracy on {total:,} test samples in evaluation mode is {accuracy:.1%}; "
+                f"--min-accuracy asks for {min_accuracy:.1%}.",
+                evidence=evidence,
+                fixes=("Probe longer (--steps 300): a short run reaches less than a whole training.",),
+                profile=bars,
+            )
+        return
+    if training is None:
+        raise Skip("the model was not trained first; ask for an accuracy with --min-accuracy")
+    seen = [a for a in training.accuracies[-4:] if a is not None]
+    learned = middle(seen)
+    if learned is None or not seen:
+        raise Skip("accuracy on the training batches was not recorded")
+    if not _better(learned, commonest, len(seen) * training.samples_per_step, 1e-4):
+        raise Skip("the model does no better than the commonest class on its training batches either")
+    if _better(accuracy, commonest, total, p):
+        return
+    yield Finding(
+        where="test data",
+        message=f"Accuracy on {total:,} test samples in evaluation mode is {accuracy:.1%}, no better than always "
+        f"guessing the commonest class ({commonest:.1%}), while on training batches it is {learned:.1%}.",
+        evidence={**evidence, "training_accuracy": learned},
+        fixes=(
+            "Check that test data is prepared as training data is: the same normalisation, the same label order.",
+            "Check what model.eval() changes: BatchNorm's running statistics (momentum, tiny batches), and code that "
+            "looks at self.training.",
+        ),
+        profile=bars,
+    )
+
+
+def _better(accuracy: float, chance: float, samples: int, p: float) -> bool:
+    """Whether so many correct answers or more happen by chance with probability below p (one-sided binomial)."""
+    if not accuracy > chance:
+        return False
+    if chance >= 1:
+        return False
+    correct = round(accuracy * samples)
+    return _binomial_tail(correct, samples, chance) < p
+
+
+def _binomial_tail(correct: int, samples: int, chance: float) -> float:
+    """P(X >= correct) for X ~ Binomial(samples, chance)."""
+    if chance <= 0:
+        return 1.0 if correct <= 0 else 0.0
+    logs = [
+        math.lgamma(samples + 1) - math.lgamma(k + 1) - math.lgamma(samples - k + 1)
+        + k * math.log(chance) + (samples - k) * math.log1p(-chance)
+        for k in range(correct, samples + 1)
+    ]  # fmt: skip
+    return math.fsum(map(math.exp, logs))

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from statistics import quantiles
+
+from gradcheck_kit.facts import Training
+from gradcheck_kit.rule import Bar, Finding, Skip, listed, rule
+
+
+@rule("GK102", needs=(Training,), explains=("GK104", "GK105", "GK106", "GK205", "GK301", "GK601", "GK606"))
+def exploding_gradient(training: Training, *, ratio: float = 70.0) -> Iterator[Finding]:
+    """The gradient grows from the last layers to the first, or from step to step, and the run does not learn.
+
+    Healthy networks with BatchNorm reach first/last ratios near 100, so that growth alone is no finding.
+    """
+    totals = _totals(training)
+    if not totals and training.explosion_at_start is None:
+        raise Skip("no finite gradient was recorded (see non-finite)")
+    harm = training.harm
+    if not harm:
+        return
+    depth = training.explosion_at_start
+    growth = max(totals[1:], default=0.0) / totals[0] if totals and totals[0] > 0 else 0.0
+    started_high = depth is not None and not depth <= ratio
+    if not started_high and growth <= ratio and not (math.isinf(growth) or math.isnan(growth)):
+        return
+    profile = training.output_profile(start=True)
+    if started_high:
+        assert depth is not None
+        message = (
+            f"Before the first update the gradient at the first layers is {depth:.2g} times that at the last; "
+            f"up to {ratio:g} is healthy. Every layer multiplies it, and {harm}."
+        )
+        where = profile[0][0].module
+    else:
+        message = (
+            f"The norm of all gradients grew {growth:.2g}-fold over the recorded steps; up to {ratio:g} is healthy; "
+            f"{harm}."
+        )
+        where = ""
+    layers = [p.layer for p in training.weights_in_order()]
+    fixes = [
+        f"Initialise {listed(layers)} with nn.init.kaiming_normal_(weight) (std sqrt(2 / fan_in)): their weights make "
+        "every layer enlarge what passes through it."
+    ] if started_high else []  # fmt: skip
+    fixes.append(_clip(totals))
+    if not training.norm_layers:
+        fixes.append(f"Or normalise between layers: LayerNorm or BatchNorm after {listed(layers[:-1] or layers)}.")
+    evidence = {"ratio": depth, "growth": growth, "limit": ratio}
+    bars = tuple(Bar(o.module, o.module_type, norm) for o, norm in profile) if started_high else ()
+    yield Finding(where, message, evidence, tuple(fixes), profile=bars)
+
+
+def _totals(training: Training) -> list[float]:
+    """The norm of all gradients together, at every recorded step at which it was finite."""
+    totals = []
+    for step in range(len(training.recorded)):
+        squares = [
+            (g * g) * math.prod(p.shape)
+            for p in training.parameters
+            if (g := p.gradient_rms[step]) is not None and abs(g) < 1e150  # its square must stay a number
+        ]
+        if squares and math.isfinite(sum(squares)):
+            totals.append(math.sqrt(sum(squares)))
+    return totals
+
+
+def _clip(totals: list[float]) -> str:
+    usual = quantiles(totals, n=10)[-1] if len(totals) > 1 else (totals or [1.0])[0]
+    limit = float(f"{usual:.1g}")
+    if not 0 < limit < 100:
+        return "Call torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0) before optimizer.step()."
+    return (
+        f"Call torch.nn.utils.clip_grad_norm_(model.parameters(), {limit:g}) before optimizer.step(): "
+        f"nine in ten recorded norms are below {usual:.2g}."
+    )

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from statistics import median
+
+from gradcheck_kit.facts import LearningRateResponse, RateTrial, Training
+from gradcheck_kit.rule import Finding, Skip, rule
+
+
+@rule(
+    "GK203",
+    needs=(Training,),
+    uses=(LearningRateResponse,),
+    explains=("GK102", "GK104", "GK105", "GK106", "GK202", "GK205", "GK601", "GK606"),
+)
+def learning_rate_too_high(
+    training: Training, response: LearningRateResponse | None, *, ratio: float = 0.1
+) -> Iterator[Finding]:
+    """The run does not learn, and the same steps with a smaller learning rate do.
+
+    Where no other rate was tried: the updates are above `ratio` of the weights and the loss rises or is not finite.
+    """
+    harm = training.harm
+    if not harm:
+        return
+    if training.explosion_at_start is not None and training.explosion_at_start > 1000:
+        raise Skip("the gradient explodes before the first update (see exploding-gradient)")
+    rates = training.learning_rates
+    update = _update_ratio(training)
+    size = f" An update is {update:.1e} of the weight (median); 1e-3 is usual." if update is not None else ""
+    now = f"{rates[0]:g}" if rates else "unknown"
+    if response is not None:
+        better = _better(response, training)
+        if better is None:
+            return
+        suggested = f"{rates[0] * better.factor:.2g}" if rates else f"{better.factor:g} times the present"
+        yield Finding(
+            where="optimizer",
+            message=f"At learning rate {now} {harm}; the same first {len(better.losses)} steps at {suggested} bring it "
+            f"from {better.losses[0]:.3g} to {better.end:.3g}.{size}",
+            evidence={"update_ratio": update, "limit": ratio, "factor": better.factor, "loss": better.end},
+            fixes=(f"Lower the learning rate from {now} to {suggested}.",),
+        )
+        return
+    rising = not training.finite or training.last_loss > training.first_loss
+    if rising and (update is None or not update <= ratio):
+        factor = 1e-3 / update if update and math.isfinite(update) else 0.01
+        suggested = f"{rates[0] * factor:.1g}" if rates else f"{factor:.1g} times the present"
+        yield Finding(
+            where="optimizer",
+            message=f"At learning rate {now} {harm}.{size}",
+            evidence={"update_ratio": update, "limit": ratio},
+            fixes=(f"Lower the learning rate from {now} to about {suggested}: updates are then 1e-3 of the weights.",),
+        )
+
+
+def _better(response: LearningRateResponse, training: Training) -> RateTrial | None:
+    """The best smaller rate, when it learns and the user's own ends clearly above it."""
+    lower = [t for t in response.trials if t.factor < 1 and t.learned(training.constant_loss)]
+    if not lower:
+        return None
+    best = min(lower, key=lambda trial: trial.end)
+    own = max(response.own.end, training.last_loss if training.finite else math.inf)
+    if not best.end < 0.8 * own:
+        return None
+    # Of the rates that do as well as the best, the largest: it is the one that people would choose.
+    return max((t for t in lower if t.end <= best.end + 0.1 * abs(best.end)), key=lambda trial: trial.factor)
+
+
+def _update_ratio(training: Training) -> float | None:
+    """The median over weights of the median over steps of update / weight; 0 and absent ones do not count."""
+    ratios = [r for p in training.parameters if p.is_weight and p.optimized and (r := _finite_ratio(p.update_rms, p.weight_rms))]
+    return median(ratios) if ratios else None
+
+
+def _finite_ratio(updates: tuple[float | None, ...], weights: tuple[float | None, ...]) -> float | None:
+    found = [u / w for u, w in zip(updates, weights, strict=True) if u and w and math.isfinite(u) and math.isfinite(w)]
+    return median(found) if found else None

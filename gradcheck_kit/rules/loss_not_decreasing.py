@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradcheck_kit.facts import Training
+from gradcheck_kit.rule import Finding, Skip, rule
+
+
+@rule("GK205", needs=(Training,), explains=("GK601",), severity="warning")
+def loss_not_decreasing(training: Training, *, steps: int = 20) -> Iterator[Finding]:
+    """The loss shows no significant decrease over the probe (Mann-Kendall, p > 0.01), or stays at chance."""
+    if training.synthetic:
+        raise Skip("the data is random: there may be nothing to learn")
+    if training.finite and len(training.losses) < steps:
+        raise Skip(f"{len(training.losses)} steps are too few to see a trend; use --steps {steps} or more")
+    harm = training.harm
+    if not harm:
+        return
+    yield Finding(
+        where="loss",
+        message=f"Over {len(training.losses)} steps {harm}.",
+        evidence={"trend": training.trend(), "limit": -2.33, "first": training.first_loss, "last": training.last_loss},
+        fixes=(
+            "Look at the other findings first: they name causes.",
+            "With no other finding: probe longer (--steps 300), and check that labels belong to their inputs.",
+        ),
+    )

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradcheck_kit.facts import ParameterRecord, Training
+from gradcheck_kit.rule import Finding, Skip, listed, rule
+
+
+@rule("GK103", needs=(Training,), explains=("GK202", "GK204", "GK205", "GK601", "GK606"))
+def no_gradient(training: Training) -> Iterator[Finding]:
+    """A parameter that requires a gradient gets none, or exactly zero, at every recorded step.
+
+    Layers that never ran are a warning, and idle experts (layers that did not run beside equal ones that did) nothing.
+    """
+    trainable = [p for p in training.parameters if p.trainable]
+    if not trainable:
+        raise Skip("no parameter requires a gradient")
+    without = [p for p in trainable if all(g is None or g == 0 for g in p.gradient_max)]
+    ran = {o.module for o in training.outputs}
+    resting = [p for p in without if _rests(p, training)]
+    cut = [p for p in without if p not in resting]
+    yield from _cut_off(training, cut)
+    busy = [p for p in trainable if p.layer in ran]
+    unused = [p for p in resting if not _has_busy_twin(p, busy)]
+    if unused:
+        layers = listed(p.layer for p in unused)
+        yield Finding(
+            where=unused[0].layer,
+            message=f"{layers} never ran in forward, so {_count(unused)} never learns.",
+            evidence={"parameters": [p.name for p in unused]},
+            fixes=(
+                f"Call {layers} in forward, or remove it; if it is kept for later, set requires_grad_(False) on it.",
+            ),
+            severity="warning",
+        )
+
+
+def _rests(parameter: ParameterRecord, training: Training) -> bool:
+    """Its layer never ran, or only on empty inputs."""
+    own = [o for o in training.outputs if o.module == parameter.layer]
+    return bool(parameter.layer) and not own and all(g is None or g == 0 for g in parameter.gradient_max)
+
+
+def _has_busy_twin(parameter: ParameterRecord, busy: list[ParameterRecord]) -> bool:
+    """A parameter of the same shape and name under another index of the same list did get to run."""
+    mine = _without_indices(parameter.name)
+    return any(_without_indices(p.name) == mine and p.shape == parameter.shape for p in busy)
+
+
+def _without_indices(name: str) -> str:
+    return ".".join("#" if part.isdigit() else part for part in name.split("."))
+
+
+def _cut_off(training: Training, cut: list[ParameterRecord]) -> Iterator[Finding]:
+    if not cut:
+        return
+    layers = listed(p.layer or p.name for p in cut)
+    exactly_zero = any(g is not None for p in cut for g in p.gradient_max)
+    border = _border(training)
+    steps = len(training.recorded)
+    kind = "a gradient of exactly zero" if exactly_zero else "no gradient"
+    yield Finding(
+        where=cut[0].layer or cut[0].name,
+        message=f"{layers}: {_count(cut)} gets {kind} at all {steps} recorded steps" + (f"; {border}." if border else "."),
+        evidence={"parameters": [p.name for p in cut], "exactly_zero": exactly_zero},
+        fixes=tuple(_fixes(training, cut, border, exactly_zero=exactly_zero)),
+        severity="warning" if all(not p.is_weight for p in cut) and exactly_zero else None,
+    )
+
+
+def _count(parameters: list[ParameterRecord]) -> str:
+    return f"parameter {parameters[0].name}" if len(parameters) == 1 else f"each of {len(parameters)} parameters"
+
+
+def _border(training: Training) -> str:
+    """Between which outputs the gradient is lost."""
+    last_without = None
+    for output in training.outputs:
+        if all(g is None or g == 0 for g in output.gradient_rms):
+            last_without = output
+    if last_without is None:
+        return ""
+    following = next((o for o in training.outputs if o.order > last_without.order), None)
+    place = f"after {last_without.module} ({last_without.module_type})"
+    if following is None:
+        return f"the gradient is lost {place}"
+    return f"the gradient is lost {place} and before the output of {following.module} ({following.module_type})"
+
+
+def _fixes(
+    training: Training, cut: list[ParameterRecord], border: str, *, exactly_zero: bool
+) -> Iterator[str]:
+    layers = listed(p.layer or p.name for p in cut)
+    if exactly_zero:
+        dead = [a.name for a in training.activations if a.dead_share is not None and a.dead_share > 0.99]
+        if dead:
+            yield f"Bring {listed(dead)} back to life: no unit of it is active, so it passes no gradient."
+        yield (
+            f"Look for a factor of exactly zero between {layers} and the loss: a mask, a zero-initialised pair of "
+            "layers, an activation that is flat for every input."
+        )
+        return
+    place = border.removeprefix("the gradient is lost ") if border else f"between {layers} and the loss"
+    yield (
+        f"Remove the detach(), .data, torch.no_grad(), argmax, .item() or NumPy conversion {place}: autograd does not "
+        "see through it."
+    )
+    yield f"If {layers} is frozen on purpose, say so: set requires_grad_(False) on its parameters."

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from gradcheck_kit.facts import NonFinite, Training
+from gradcheck_kit.rule import Finding, rule
+
+WORDS = {"nan": "NaN", "inf": "infinite", "nan and inf": "NaN and infinite"}
+
+
+@rule("GK106", needs=(Training,), explains=("GK205", "GK601", "GK602", "GK606"))
+def non_finite(training: Training) -> Iterator[Finding]:
+    """NaN or infinity in a tensor of the training run; names the first one in execution order, and its step."""
+    if training.finite:
+        return
+    origin = training.non_finite
+    if origin is None:
+        step = next((i for i, loss in enumerate(training.losses) if not math.isfinite(loss)), 0)
+        yield Finding(
+            where="loss",
+            message=f"The loss is not finite from step {step} on; the same run again stayed finite.",
+            evidence={"step": step},
+            fixes=("Lower the learning rate, and run with torch.autograd.set_detect_anomaly(True).",),
+        )
+        return
+    place = {
+        "input": "the input batch",
+        "target": "the target batch",
+        "loss": "the loss",
+        "parameter": f"parameter {origin.where}",
+        "output": f"the output of {_place(origin)}",
+        "gradient": f"the gradient at {_place(origin)}",
+    }[origin.kind]
+    share = f"{origin.share:.0%}" if origin.share >= 0.01 else f"{origin.share:.1e}"
+    after = f" Everything up to {origin.after} was finite." if origin.after else ""
+    yield Finding(
+        where=origin.where or origin.kind,
+        message=f"The first tensor that is not finite is {place}, at step {origin.step}: {share} of it is "
+        f"{WORDS[origin.value]}.{after}",
+        evidence={"step": origin.step, "kind": origin.kind, "value": origin.value, "share": origin.share},
+        fixes=tuple(_fixes(origin)),
+    )
+
+
+def _place(origin: NonFinite) -> str:
+    if not origin.where:
+        return "the model's own forward"
+    return f"{origin.where} ({origin.module_type})" if origin.module_type else origin.where
+
+
+def _fixes(origin: NonFinite) -> Iterator[str]:
+    if origin.kind in ("input", "target"):
+        yield (
+            f"Clean the data: find such samples with torch.isfinite({'x' if origin.kind == 'input' else 'y'}).all() "
+            "in the data set, and drop or fill them."
+        )
+    elif origin.kind == "parameter" and origin.step == 0:
+        yield f"Initialise {origin.where}: it holds {WORDS[origin.value]} values before the first step."
+    elif origin.kind == "loss":
+        yield "Compute the loss from logits (CrossEntropyLoss, BCEWithLogitsLoss), or clamp what goes into log, sqrt "\
+            "and division: x.clamp_min(1e-8)."
+    elif origin.kind == "output" and origin.inputs_finite:
+        yield f"Look into {_place(origin)}: its inputs were finite. Guard log(0), division by 0, sqrt of a negative "\
+            "number and exp of a large one, for example with clamp_min(1e-8)."
+    elif origin.kind == "gradient":
+        yield f"Look at what follows {_place(origin)}: sqrt, norm and pow have an infinite derivative at 0; add 1e-8 "\
+            "inside them."
+    if origin.step > 0 and origin.kind not in ("input", "target"):
+        yield "Lower the learning rate, or call torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0) before "\
+            "optimizer.step()."

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradcheck_kit.facts import Training
+from gradcheck_kit.rule import Finding, Skip, listed, rule
+
+
+@rule("GK202", needs=(Training,), explains=("GK205", "GK601", "GK606"))
+def parameter_unchanged(training: Training) -> Iterator[Finding]:
+    """A parameter gets gradients and belongs to an optimizer, and is bit for bit the same after the whole run."""
+    pushed = [
+        p
+        for p in training.parameters
+        if p.trainable and p.optimized and any(g is not None and g != 0 for g in p.gradient_max)
+    ]
+    if not pushed:
+        raise Skip("no parameter of an optimizer receives a gradient")
+    still = [p for p in pushed if p.largest_change is not None and p.largest_change == 0]
+    if not still:
+        if any(p.largest_change is not None and p.largest_change != p.largest_change for p in pushed):  # noqa: PLR0124
+            raise Skip("the parameters became NaN (see non-finite)")
+        return
+    rates = training.learning_rates
+    idle = all(rate == 0 for rate in rates) if rates else False
+    reason = "the learning rate is 0" if idle else f"{training.optimizer} does not move it"
+    what = f"parameter {still[0].name}" if len(still) == 1 else f"{len(still)} parameters"
+    yield Finding(
+        where=still[0].layer or still[0].name,
+        message=f"{listed(p.layer or p.name for p in still)}: {what} got gradients in every look and did not change by "
+        f"one bit in {len(training.losses)} steps: {reason}.",
+        evidence={"parameters": [p.name for p in still], "learning_rates": list(rates)},
+        fixes=(
+            "Set a learning rate above 0 for every parameter group of the optimizer."
+            if idle or 0.0 in rates
+            else "Raise the learning rate until an update is more than a rounding error of the weight, or keep the "
+            "weights in float32: in half precision small updates are rounded away.",
+        ),
+    )

@@ -1,0 +1,116 @@
+"""Brings the user's world back bit for bit: random state, data generators, and a model that had to be used in place."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+@contextmanager
+def keep_random_state() -> Iterator[None]:
+    """Put back the random state of Python, NumPy and torch on every device that has been used."""
+    python, cpu = random.getstate(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    try:
+        import numpy as np
+    except ImportError:
+        np = None  # type: ignore[assignment]
+    numpy_state = np.random.get_state() if np is not None else None  # noqa: NPY002  # the global one is the user's
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        torch.set_rng_state(cpu)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
+        if numpy_state is not None:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+@contextmanager
+def kept_generators(*sources: Any) -> Iterator[None]:
+    """Put back the generators that a DataLoader, its sampler or its data set draw from."""
+    found: list[torch.Generator] = []
+    for source in sources:
+        for name in ("", "sampler", "batch_sampler", "dataset"):
+            holder = getattr(source, name, None) if name else source
+            holder = getattr(holder, "sampler", holder) if name == "batch_sampler" else holder
+            generator = getattr(holder, "generator", None)
+            if isinstance(generator, torch.Generator):
+                found.append(generator)
+    states = [generator.get_state() for generator in found]
+    try:
+        yield
+    finally:
+        for generator, state in zip(found, states, strict=True):
+            generator.set_state(state)
+
+
+@contextmanager
+def keep_state(model: nn.Module, loss_fn: Any, optimizers: Sequence[Optimizer]) -> Iterator[None]:
+    """Put back values, gradients, modes, flags, hooks, plain attributes and optimizer state of objects used in place.
+
+    `state_dict` is no snapshot: it omits non-persistent buffers, modes and everything that is no tensor.
+    """
+    modules = [*model.modules(), *(loss_fn.modules() if isinstance(loss_fn, nn.Module) else ())]
+    attributes = [_shallow(module) for module in modules]
+    held = {id(t): t for m in modules for t in (*m._parameters.values(), *m._buffers.values()) if t is not None}  # noqa: SLF001
+    for optimizer in optimizers:
+        held |= {id(p): p for group in optimizer.param_groups for p in group["params"]}
+    values = {key: (t.data, t.detach().clone(), t.grad, t.requires_grad) for key, t in held.items()}
+    groups = [[dict(group) for group in optimizer.param_groups] for optimizer in optimizers]
+    states = [optimizer.state for optimizer in optimizers]
+    for optimizer in optimizers:
+        optimizer.state = _copied_state(optimizer)
+    try:
+        yield
+    finally:
+        for optimizer, state, kept in zip(optimizers, states, groups, strict=True):
+            optimizer.state = state
+            for group, former in zip(optimizer.param_groups, kept, strict=True):
+                group.clear()
+                group.update(former)
+        for module, former in zip(modules, attributes, strict=True):
+            module.__dict__.clear()
+            module.__dict__.update(former)
+        for key, tensor in held.items():
+            data, value, gradient, requires_grad = values[key]
+            with torch.no_grad():
+                tensor.data = data
+                if not (isinstance(tensor, nn.Parameter) and nn.parameter.is_lazy(tensor)):
+                    tensor.data.copy_(value)
+            tensor.requires_grad_(requires_grad)
+            tensor.grad = gradient
+
+
+def _shallow(module: nn.Module) -> dict[str, Any]:
+    """The module's attributes; torch's own tables (parameters, hooks, children) and plain containers copied."""
+    kept = dict(module.__dict__)
+    for name, value in module.__dict__.items():
+        if isinstance(value, dict | list | set) and name.startswith("_"):
+            kept[name] = value.copy()
+        elif isinstance(value, dict | list | set) and not _holds_modules(value):
+            with suppress(Exception):  # what cannot be copied is kept as it is
+                kept[name] = copy.deepcopy(value)
+    return kept
+
+
+def _holds_modules(value: Any) -> bool:
+    items = value.values() if isinstance(value, dict) else value
+    return any(isinstance(item, nn.Module | Tensor) for item in items)
+
+
+def _copied_state(optimizer: Optimizer) -> Any:
+    """The optimizer's state with its tensors copied, under the same parameters as keys."""
+    memo = {id(p): p for group in optimizer.param_groups for p in group["params"]}
+    return copy.deepcopy(optimizer.state, memo)

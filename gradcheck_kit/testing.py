@@ -1,0 +1,366 @@
+"""Builders of facts and traces for the tests of rules: healthy unless told otherwise.
+
+    from gradcheck_kit.testing import apply, stack, training
+
+    def test_it_names_the_first_layer():
+        (finding,) = apply(vanishing_gradient, training(**stack([1e-9, 1e-6, 1e-3])))
+        assert finding.where == "0"
+
+A number given for a series stands for every recorded step. Standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass, replace
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from gradcheck_kit.facts import (
+    ActivationRecord,
+    ClassAccuracy,
+    DataSummary,
+    Evaluation,
+    FitAttempt,
+    LearningRateResponse,
+    NonFinite,
+    OneBatchFit,
+    OutputRecord,
+    ParameterRecord,
+    RateTrial,
+    TensorSummary,
+    Training,
+    WiredModule,
+    WiredParameter,
+    Wiring,
+)
+from gradcheck_kit.report import Outcome, check
+from gradcheck_kit.rule import Finding, OptionValue, Rule
+from gradcheck_kit.trace import Header, Trace
+
+STEPS = 60
+RECORDED = 20  # steps of which everything but the loss is kept, unless told otherwise
+CHANCE = math.log(10)  # the loss of guessing among ten classes
+
+Fact = TypeVar("Fact")
+
+
+# ---- facts -------------------------------------------------------------------------------------------------------
+
+
+def header(**changes: Any) -> Header:
+    healthy = {
+        "name": "model.py:model",
+        "model": "Sequential",
+        "parameters": 31_044,
+        "weight_layers": 3,
+        "data": "train_loader: 2,048 samples in batches of 64",
+        "test_data": "test_loader: 512 samples",
+        "optimizer": "SGD(lr=0.1, momentum=0.9)",
+        "loss": "CrossEntropyLoss",
+        "device": "cpu",
+        "threads": 2,
+        "steps": STEPS,
+        "batch_size": 64,
+        "torch_version": "2.15.0",
+        "tool_version": "0.1.0",
+    }
+    return _build(Header, healthy, changes)
+
+
+def falling(start: float = CHANCE, end: float = 0.3, steps: int = STEPS) -> tuple[float, ...]:
+    """Losses that fall geometrically, with a small regular wobble."""
+    return tuple(start * (end / start) ** (i / max(1, steps - 1)) * (1 + 0.02 * (-1) ** i) for i in range(steps))
+
+
+def flat(value: float = CHANCE, steps: int = STEPS) -> tuple[float, ...]:
+    """Losses that wobble about one value and go nowhere."""
+    return tuple(value * (1 + 0.01 * ((i * 7) % 5 - 2)) for i in range(steps))
+
+
+def parameter(name: str = "0.weight", **changes: Any) -> ParameterRecord:
+    """A weight of a Linear layer in healthy motion: its updates are a thousandth of it."""
+    layer, _, own = name.rpartition(".")
+    healthy = {
+        "name": name,
+        "layer": layer,
+        "layer_type": "Linear",
+        "shape": (32, 32) if own == "weight" else (32,),
+        "trainable": True,
+        "optimized": True,
+        "order": 0,
+        "gradient_rms": 1e-3,
+        "gradient_max": 1e-2,
+        "weight_rms": 0.1,
+        "update_rms": 1e-4,
+        "largest_change": 1e-2,
+    }
+    return _build(ParameterRecord, healthy, changes)
+
+
+def output(module: str = "0", **changes: Any) -> OutputRecord:
+    healthy = {
+        "module": module,
+        "module_type": "Linear",
+        "order": 0,
+        "shape": (64, 32),
+        "output_rms": 1.0,
+        "gradient_rms": 1e-3,
+    }
+    return _build(OutputRecord, healthy, changes)
+
+
+def activation(name: str = "1", function: str = "relu", **changes: Any) -> ActivationRecord:
+    """An activation with few dead or saturated units, whichever of them its function can have."""
+    bounded = function in ("sigmoid", "tanh", "hardsigmoid", "hardtanh", "softsign")
+    healthy = {
+        "module": name,
+        "function": function,
+        "name": name,
+        "order": 1,
+        "is_output": False,
+        "units": 32,
+        "samples": 640,
+        "dead_share": None if bounded else 0.0,
+        "dead_share_at_start": None if bounded else 0.0,
+        "saturated_share": 0.02 if bounded else None,
+        "saturated_share_at_start": 0.02 if bounded else None,
+    }
+    return _build(ActivationRecord, healthy, changes)
+
+
+def stack(gradients: Sequence[float | Sequence[float | None] | None], function: str = "relu") -> dict[str, Any]:
+    """The records of Linear layers with the given gradient RMS, an activation after each but the last.
+
+    They are named as in a Sequential: layers "0", "2", "4", activations "1", "3". For `training(**stack(...))`.
+    """
+    parameters, outputs, activations = [], [], []
+    for i, gradient in enumerate(gradients):
+        order, layer = 2 * i, str(2 * i)
+        parameters += [
+            parameter(f"{layer}.weight", order=order, gradient_rms=gradient, gradient_max=gradient),
+            parameter(f"{layer}.bias", order=order, gradient_rms=gradient, gradient_max=gradient),
+        ]
+        outputs.append(output(layer, order=order, gradient_rms=gradient))
+        if i < len(gradients) - 1:
+            outputs.append(output(str(order + 1), module_type=function.title(), order=order + 1, gradient_rms=gradient))
+            activations.append(activation(str(order + 1), function, order=order + 1))
+    return {"parameters": tuple(parameters), "outputs": tuple(outputs), "activations": tuple(activations)}
+
+
+def training(**changes: Any) -> Training:
+    """Sixty steps of three Linear layers with ReLU whose loss falls from chance to 0.3.
+
+    Other `losses` change the planned and the recorded steps with them; series that are too long are cut.
+    """
+    losses = tuple(changes.get("losses", falling()))
+    kept = min(RECORDED, len(losses))
+    recorded = tuple(changes.get("recorded", (i * len(losses) // kept for i in range(kept))))
+    healthy = {
+        "planned_steps": len(losses),
+        "losses": losses,
+        "recorded": recorded,
+        "accuracies": tuple(0.1 + 0.8 * i / max(1, len(recorded) - 1) for i in range(len(recorded))),
+        "samples_per_step": 64,
+        "non_finite": None,
+        "constant_loss": CHANCE,
+        "constant_loss_error": 0.01,
+        "constant_prediction": "class frequencies",
+        "synthetic": False,
+        "learning_rates": (0.1,),
+        "optimizer": "SGD(lr=0.1, momentum=0.9)",
+        "norm_layers": 0,
+        **stack([9e-4, 1e-3, 1.1e-3]),
+    }
+    made = _build(Training, healthy, {**changes, "losses": losses, "recorded": recorded})
+    return replace(
+        made,
+        accuracies=made.accuracies[: len(recorded)],
+        parameters=tuple(_cut(record, len(recorded)) for record in made.parameters),
+        outputs=tuple(_cut(record, len(recorded)) for record in made.outputs),
+    )
+
+
+def non_finite(**changes: Any) -> NonFinite:
+    """A NaN that the module "2" made of finite inputs in step 3."""
+    first = {
+        "step": 3,
+        "kind": "output",
+        "where": "2",
+        "module_type": "Linear",
+        "value": "nan",
+        "share": 1.0,
+        "after": "1",
+        "inputs_finite": True,
+    }
+    return _build(NonFinite, first, changes)
+
+
+def wired_parameter(name: str = "0.weight", **changes: Any) -> WiredParameter:
+    layer, _, own = name.rpartition(".")
+    healthy = {
+        "name": name,
+        "layer": layer,
+        "layer_type": "Linear",
+        "shape": (32, 32) if own == "weight" else (32,),
+        "trainable": True,
+        "optimized": True,
+        "gradient": "nonzero",
+    }
+    return _build(WiredParameter, healthy, changes)
+
+
+def wired_module(name: str = "0", **changes: Any) -> WiredModule:
+    healthy = {"name": name, "type": "Linear", "calls": 1, "parameters": 1056, "order": 0}
+    return _build(WiredModule, healthy, changes)
+
+
+def wiring(**changes: Any) -> Wiring:
+    """Three Linear layers with ReLU, everything connected and optimized."""
+    linear = [wired_module(str(i), order=i) for i in (0, 2, 4)]
+    relu = [wired_module(str(i), type="ReLU", parameters=0, order=i) for i in (1, 3)]
+    healthy = {
+        "parameters": tuple(wired_parameter(f"{m.name}.{own}") for m in linear for own in ("weight", "bias")),
+        "modules": tuple(sorted(linear + relu, key=lambda m: m.order or 0)),
+        "optimizer_given": True,
+        "prediction_shape": (64, 10),
+        "target_shape": (64,),
+    }
+    return _build(Wiring, healthy, changes)
+
+
+def evaluation(**changes: Any) -> Evaluation:
+    """Ten classes of fifty samples, nine in ten right, and twice the same."""
+    healthy = {
+        "test_data_given": True,
+        "samples": 500,
+        "loss": 0.35,
+        "per_class": tuple(ClassAccuracy(label, 45, 50) for label in range(10)),
+        "predicted": tuple((label, 50) for label in range(10)),
+        "deterministic": True,
+        "largest_difference": 0.0,
+    }
+    return _build(Evaluation, healthy, changes)
+
+
+def fit_attempt(**changes: Any) -> FitAttempt:
+    healthy = {"optimizer": "SGD(lr=0.1, momentum=0.9)", "losses": falling(end=0.01, steps=50), "accuracy": 1.0}
+    return _build(FitAttempt, healthy, changes)
+
+
+def one_batch_fit(**changes: Any) -> OneBatchFit:
+    """Sixteen samples, learned by heart at the first attempt."""
+    healthy = {"samples": 16, "planned_steps": 200, "attempts": (fit_attempt(),), "constant_loss": CHANCE}
+    return _build(OneBatchFit, healthy, changes)
+
+
+def tensor_summary(name: str = "input", **changes: Any) -> TensorSummary:
+    healthy = {
+        "name": name,
+        "shape": (64, 32),
+        "dtype": "float32",
+        "minimum": -3.1,
+        "maximum": 3.2,
+        "mean": 0.01,
+        "std": 1.0,
+        "non_finite": 0,
+    }
+    return _build(TensorSummary, healthy, changes)
+
+
+def data_summary(**changes: Any) -> DataSummary:
+    """Standardised inputs and ten balanced classes."""
+    target = tensor_summary("target", shape=(64,), dtype="int64", minimum=0.0, maximum=9.0, mean=4.5, std=2.9)
+    healthy = {
+        "source": "train_loader",
+        "batches": 32,
+        "samples": 2048,
+        "inputs": (tensor_summary(),),
+        "targets": (target,),
+        "labels": tuple((label, 205) for label in range(10)),
+    }
+    return _build(DataSummary, healthy, changes)
+
+
+def learning_rate_response(ends: Mapping[float, float] | None = None, **changes: Any) -> LearningRateResponse:
+    """Trials by factor that end at the given losses; by default the user's own learning rate is the best."""
+    ends = ends or {0.01: 2.2, 0.1: 1.5, 1.0: 0.8, 10.0: 2.4, 100.0: math.inf}
+    trials = tuple(RateTrial(factor, falling(end=ends[factor], steps=20)) for factor in sorted(ends))
+    return _build(LearningRateResponse, {"trials": trials}, changes)
+
+
+def trace(*facts: Any, absent: Mapping[str, str] | None = None, **changes: Any) -> Trace:
+    """A trace of the given facts; `changes` are the header's."""
+    return Trace(header(**changes), {type(fact): fact for fact in facts}, dict(absent or {}))
+
+
+# ---- rules -------------------------------------------------------------------------------------------------------
+
+
+def apply(rule: Rule, *facts: Any, **options: OptionValue) -> tuple[Finding, ...]:
+    """What the rule finds in the facts, in any order; its exceptions, Skip too, come through."""
+    by_type = {type(fact): fact for fact in facts}
+    needed = [by_type[need] for need in rule.needs] + [by_type.get(use) for use in rule.uses]
+    return tuple(rule.check(*needed, **options))
+
+
+def judge(rule: Rule, *facts: Any, **options: OptionValue) -> Outcome:
+    """The rule's outcome on a trace of the facts: skips and crashes are outcomes too."""
+    (outcome,) = check(trace(*facts), [rule], options={rule.name: options}).outcomes
+    return outcome
+
+
+def poisoned(fact: Fact) -> Fact:
+    """A copy in which every float is NaN. A rule states what is healthy and negates it, so it must not pass this."""
+    copy: Fact = _poison(fact)
+    return copy
+
+
+def _poison(value: Any) -> Any:
+    if isinstance(value, float):
+        return math.nan
+    if isinstance(value, tuple):
+        return tuple(map(_poison, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _poison(getattr(value, f.name)) for f in fields(value)})
+    return value
+
+
+# ---- how the builders build --------------------------------------------------------------------------------------
+
+
+def _build(kind: type[Fact], healthy: Mapping[str, Any], changes: Mapping[str, Any]) -> Fact:
+    """The fact with these values; a field that neither names is neutral: absent, empty, no or nothing."""
+    hints = get_type_hints(kind)
+    if unknown := changes.keys() - hints.keys():
+        raise TypeError(f"{kind.__name__} has no field {min(unknown)}; its fields: {', '.join(hints)}")
+    values = {**healthy, **changes}
+    for f in fields(kind):  # type: ignore[arg-type]  # every caller passes a dataclass
+        if f.name not in values and f.default is MISSING:
+            values[f.name] = _neutral(hints[f.name])
+        elif f.name in values:
+            values[f.name] = _spread(hints[f.name], values[f.name])
+    return kind(**values)
+
+
+def _neutral(hint: Any) -> Any:
+    if get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint):
+        return None
+    return (get_origin(hint) or hint)()
+
+
+def _spread(hint: Any, value: Any) -> Any:
+    """A single number (or None) where a series belongs stands for every recorded step; other sequences are tuples."""
+    if get_origin(hint) is not tuple:
+        return value
+    if value is None or isinstance(value, int | float):
+        return (value,) * RECORDED
+    return tuple(value)
+
+
+def _cut(record: Fact, length: int) -> Fact:
+    """The record with its series no longer than `length`."""
+    series = [name for name, hint in get_type_hints(type(record)).items() if hint == tuple[float | None, ...]]
+    cut: Fact = replace(record, **{name: getattr(record, name)[:length] for name in series})  # type: ignore[type-var]
+    return cut
