@@ -25,7 +25,7 @@ import click
 from tabulate import tabulate
 
 from gradcheck_kit import __version__, plugins
-from gradcheck_kit.errors import GradcheckKitError, PluginError, UsageError
+from gradcheck_kit.errors import GradcheckKitError, PluginError, ProbeError, UsageError
 from gradcheck_kit.facts import FACTS
 from gradcheck_kit.render import FORMATS
 from gradcheck_kit.render.text import render_text
@@ -60,8 +60,9 @@ def run(arguments: list[str]) -> int:
         return done.exit_code
     except click.ClickException as error:
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else NAME
-        message = " ".join(error.format_message().split()).rstrip(".")
-        return _stop(error, meta, f"error: {message[:1].lower()}{message[1:]}; see {where} --help")
+        message = error.format_message().rstrip(".")
+        see = " See" if message.endswith("?") else "; see"
+        return _stop(error, meta, f"error: {message[:1].lower()}{message[1:]}{see} {where} --help")
     except GradcheckKitError as error:
         return _stop(error, meta, f"error: {error}")
     except KeyboardInterrupt as interrupt:
@@ -70,7 +71,7 @@ def run(arguments: list[str]) -> int:
         _silence_stdout()
         return 0
     except SystemExit as error:
-        return _stop(error, meta, f"error: the target's code called sys.exit({error.code!r}); nothing was judged")
+        return _stop(error, meta, f"error: code of the target or a plugin called sys.exit({error.code!r})")
     except Exception as error:  # noqa: BLE001  # the last resort: a sentence is kinder than a traceback
         message = f"{type(error).__name__}: {error}".rstrip(": ")
         return _stop(error, meta, f"internal error: {message}; run again with -v and report it")
@@ -84,8 +85,9 @@ def _stop(error: BaseException, meta: dict[str, Any], message: str) -> int:
 
 
 def _note(message: str) -> None:
+    one_line = " ".join(line.strip() for line in message.splitlines() if line.strip())
     with contextlib.suppress(BrokenPipeError):
-        print(f"{NAME}: {message}", file=sys.stderr, flush=True)
+        print(f"{NAME}: {one_line}", file=sys.stderr, flush=True)
 
 
 def _silence_stdout() -> None:
@@ -162,9 +164,13 @@ def _options(*decorators: Callable[[Command], Command]) -> Callable[[Command], C
 
 
 _verbose = click.option(
-    "-v", "--verbose", is_flag=True, is_eager=True, callback=_set_verbose,
+    "-v",
+    "--verbose",
+    is_flag=True,
+    is_eager=True,
+    callback=_set_verbose,
     help="More detail: reasons of skips, every block, tracebacks.",
-)  # fmt: skip
+)
 
 _disable_plugin = click.option(
     "--disable-plugin", "disabled", multiple=True, metavar="NAME", help="Leave this plugin out; repeatable."
@@ -173,41 +179,84 @@ _disable_plugin = click.option(
 _defaults = ProbeSettings()
 
 _probe_options = _options(
-    click.option("--steps", type=click.IntRange(1), default=_defaults.steps, show_default=True,
-                 help="Length of the training run."),
-    click.option("--batch-size", type=click.IntRange(1), help="Samples per step."),
-    click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=_defaults.seed, show_default=True,
-                 help="Of everything random."),
-    click.option("--device", default="cpu", show_default=True, callback=_device, help="cpu, cuda, cuda:1, mps, auto."),
-    click.option("--lr", type=_Number(0, min_open=True), help="Learning rate of the optimizer that the probe makes."),
-    click.option("--optimizer", type=click.Choice(["sgd", "adam", "adamw"]),
-                 help="In place of the target's own, or of Adam."),
-    click.option("--data", metavar="NAME|DIR", help="A data set in place of the target's own: digits, mnist, ..., or a "
-                                                    "folder of images."),
+    click.option(
+        "--steps",
+        metavar="N",
+        type=click.IntRange(1),
+        default=_defaults.steps,
+        show_default=True,
+        help="Length of the training run.",
+    ),
+    click.option("--batch-size", metavar="N", type=click.IntRange(1), help="Samples per step."),
+    click.option(
+        "--seed",
+        metavar="N",
+        type=click.IntRange(0, 2**32 - 1),
+        default=_defaults.seed,
+        show_default=True,
+        help="Of everything random.",
+    ),
+    click.option(
+        "--device",
+        metavar="DEVICE",
+        default="cpu",
+        show_default=True,
+        callback=_device,
+        help="cpu, cuda, cuda:1, mps, auto.",
+    ),
+    click.option(
+        "--lr", metavar="F", type=_Number(0, min_open=True), help="Learning rate of the optimizer that the probe makes."
+    ),
+    click.option(
+        "--optimizer", type=click.Choice(["sgd", "adam", "adamw"]), help="In place of the target's own, or of Adam."
+    ),
+    click.option(
+        "--data",
+        metavar="NAME|DIR",
+        help="A data set in place of the target's own: digits, mnist, ..., or a folder of images.",
+    ),
     click.option("--data-dir", metavar="DIR", help="Where the named data sets are."),
-    click.option("--input", "input_shape", multiple=True, metavar="SHAPE", callback=_shapes,
-                 help="Shape of one input without the batch, such as 3x224x224; repeat it for several inputs."),
-    click.option("--classes", type=click.IntRange(1), help="Number of classes to make targets for."),
+    click.option(
+        "--input",
+        "input_shape",
+        multiple=True,
+        metavar="SHAPE",
+        callback=_shapes,
+        help="Shape of one input without the batch, such as 3x224x224; repeat it for several inputs.",
+    ),
+    click.option("--classes", metavar="N", type=click.IntRange(1), help="Number of classes to make targets for."),
     click.option("--quick", is_flag=True, help="Fewer samples and attempts: a first look."),
-)  # fmt: skip
+)
 
 _verdict_options = _options(
-    click.option("--select", multiple=True, metavar="CODES", callback=_split,
-                 help="Only these rules: codes, their beginnings, or names; comma-separated, repeatable."),
-    click.option("--ignore", multiple=True, metavar="CODES", callback=_split, help="All but these; the longest match "
-                                                                                   "wins."),
+    click.option(
+        "--select",
+        multiple=True,
+        metavar="CODES",
+        callback=_split,
+        help="Only these rules: codes, their beginnings, or names; comma-separated, repeatable.",
+    ),
+    click.option(
+        "--ignore", multiple=True, metavar="CODES", callback=_split, help="All but these; the longest match wins."
+    ),
     click.option("--extend-select", multiple=True, metavar="CODES", callback=_split, help="These besides."),
-    click.option("--set", "settings", multiple=True, metavar="RULE.OPTION=VALUE",
-                 help="Set an option of a rule; repeatable."),
+    click.option(
+        "--set", "settings", multiple=True, metavar="RULE.OPTION=VALUE", help="Set an option of a rule; repeatable."
+    ),
     _disable_plugin,
-    click.option("--fail-on", type=click.Choice(["error", "warning"]), default="error", show_default=True,
-                 help="The least severity that makes the exit status 1."),
+    click.option(
+        "--fail-on",
+        type=click.Choice(["error", "warning"]),
+        default="error",
+        show_default=True,
+        help="The least severity that makes the exit status 1.",
+    ),
     click.option("--exit-zero", is_flag=True, help="Exit 0 also with findings; 2 stays 2."),
     click.option("--format", "format_", type=click.Choice(list(FORMATS)), default="text", show_default=True),
     click.option("-o", "--output", metavar="FILE", help="Write the report there in place of stdout."),
     click.option("-q", "--quiet", is_flag=True, help="Only what failed, and the last line."),
     _verbose,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,11 +274,11 @@ class _Verdict:
 
     def give(self, report: Report) -> int:
         """Write the report; return the exit status."""
-        if report.exit_status == NO_VERDICT:
+        if report.exit_status == NO_VERDICT and (self.format != "text" or self.output is not None):
             crashed = ", ".join(o.rule.code for o in report.of("error"))
             _note("no verdict: " + (f"{crashed} crashed" if crashed else "no rule ran; -v says why"))
         if self.output is None:
-            _print(self.render(report, color=_wants_color(), width=_width()))
+            _print(self.render(report, color=_wants_color(), width=min(_width(), 100)))
         else:
             try:
                 write_atomically(self.output, self.render(report))
@@ -287,7 +336,7 @@ def _writable(option: str, path: Path, inputs: Sequence[Path]) -> Path:
             with tempfile.TemporaryFile(dir=path.resolve().parent):
                 pass
         elif not os.access(path, os.W_OK):
-            raise PermissionError(13, "Permission denied")  # noqa: TRY301  # the same sentence
+            raise PermissionError(13, "Permission denied")
     except OSError as error:
         raise UsageError(f"cannot write {option} {path}: {error.strerror}; choose another file") from error
     return path
@@ -299,7 +348,7 @@ def _writable(option: str, path: Path, inputs: Sequence[Path]) -> Path:
 @app.command()
 @click.argument("target")
 @_probe_options
-@click.option("--min-accuracy", type=_Number(0, 1), help="The least accuracy on test data, 0 to 1.")
+@click.option("--min-accuracy", metavar="F", type=_Number(0, 1), help="The least accuracy on test data, 0 to 1.")
 @click.option("--save", metavar="TRACE", help="Keep what the probe saw, for `report`.")
 @_judging
 def scan(target: str, verdict: _Verdict, min_accuracy: float | None, save: str | None, **given: Any) -> int:
@@ -351,6 +400,8 @@ def _stdout_is_ours() -> Iterator[None]:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
+    except BrokenPipeError as error:  # not ours: we write nothing in here
+        raise ProbeError("a pipe that the target's code writes to was closed while it ran") from error
     finally:
         os.dup2(saved, 1)
         os.close(saved)
@@ -410,7 +461,9 @@ def _table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
     """A table whose last column wraps at the terminal's width."""
     columns = [max(len(str(cell)) for cell in column) for column in zip(headers, *rows, strict=True)]
     room = max(20, min(_width(), 120) - sum(columns[:-1]) - 2 * len(columns[:-1]))
-    text = tabulate(rows, headers, tablefmt="simple", maxcolwidths=[None] * (len(headers) - 1) + [room])
+    text = tabulate(
+        rows, headers, tablefmt="simple", disable_numparse=True, maxcolwidths=[None] * (len(headers) - 1) + [room]
+    )
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
@@ -424,14 +477,14 @@ def explain(rule: str, disabled: tuple[str, ...], **_: Any) -> None:
     page = found.page().strip()
     if found.code not in page.split("\n", 1)[0]:
         page = f"# {found.code} {found.name}\n\n{page}"
-    about = [f"severity  {found.severity}"]
+    about = [f"Severity: {found.severity}."]
     if found.plugin != plugins.BUILT_IN:
-        about.append(f"plugin    {found.plugin}")
-    for i, option in enumerate(found.options):
-        default = "not set" if option.default is None else f"{option.default}"
-        about.append(
-            f"{'' if i else 'options':8}  --set {found.name}.{option.name}={option.type.__name__}   ({default})"
-        )
+        about.append(f"Plugin: {found.plugin}.")
+    if found.options:
+        about += ["Options and their defaults:", ""]
+    for option in found.options:
+        value = f"{option.type.__name__.upper()}   (not set)" if option.default is None else f"{option.default}"
+        about.append(f"    --set {found.name}.{option.name}={value}")
     _print("\n".join([page, "", *about]) + "\n")
 
 
@@ -450,8 +503,8 @@ def list_plugins(**_: Any) -> int:
             failures[error.plugin] = error
     rows = [[p.name, p.version, f"{len(p.rules)}", " ".join(r.code for r in p.rules)] for p in loaded]
     _print(_table(rows, ["plugin", "version", "rules", "codes"]))
-    for error in failures.values():
-        _note(f"error: {error}")
+    for failure in failures.values():
+        _note(f"error: {failure}")
     return NO_VERDICT if failures else 0
 
 

@@ -224,11 +224,15 @@ class Training:
         if len(self.losses) < 10:
             return ""
         falling = self.trend() < -2.33
-        if self.at_chance is False and self.last_loss < self.first_loss:
-            return ""
-        if not falling and self.last_loss > 1.5 * self.first_loss and self.first_loss > 0:
+        rise = self.last_loss - self.first_loss
+        if self.at_chance is False:
+            # A trained model's loss may wander far below chance; giving up a good part of the way is harm.
+            assert self.constant_loss is not None
+            if falling or rise <= 0.1 * abs(self.constant_loss):
+                return ""
+        if not falling and rise > 0.5 * abs(self.first_loss):
             return f"the loss rose from {self.first_loss:.3g} to {self.last_loss:.3g}"
-        if not falling and self.at_chance is not False:
+        if not falling:
             return f"the loss did not fall: {self.first_loss:.3g} at the start, {self.last_loss:.3g} at the end"
         if self.at_chance and not self.trend(0.5) < -1.64:
             return (
@@ -312,6 +316,18 @@ def mann_kendall(values: Sequence[float]) -> float:
     if variance <= 0:
         return 0.0
     return (s - (s > 0) + (s < 0)) / math.sqrt(variance)
+
+
+def binomial_tail(least: int, samples: int, chance: float) -> float:
+    """P(X >= least) for X ~ Binomial(samples, chance)."""
+    if chance <= 0:
+        return 1.0 if least <= 0 else 0.0
+    logs = [
+        math.lgamma(samples + 1) - math.lgamma(k + 1) - math.lgamma(samples - k + 1)
+        + k * math.log(chance) + (samples - k) * math.log1p(-chance)
+        for k in range(least, samples + 1)
+    ]  # fmt: skip
+    return math.fsum(map(math.exp, logs))
 
 
 def _windows(values: Sequence[float], count: int) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -45,11 +46,10 @@ def train(probe: Probe) -> Training:
         run.go()
         probe.trained = [t.detach().clone() for t in trained_tensors(work)]
         losses = read(run.losses)
-        constant = constant_loss(work, run.targets)
+        facts = run.facts(losses, constant_loss(work, run.targets))
     bad = next((step for step, loss in enumerate(losses) if not math.isfinite(loss)), None)
     bad = run.bad_gradient_step if bad is None else bad
-    origin = None if bad is None else find_non_finite(prepared, bad)
-    return run.facts(losses, constant, origin)
+    return facts if bad is None else replace(facts, non_finite=find_non_finite(prepared, bad))
 
 
 def trained_tensors(work: Workspace) -> list[Tensor]:
@@ -168,7 +168,8 @@ class _Run:
 
     # -- facts --
 
-    def facts(self, losses: list[float], constant: ConstantLoss | None, origin: Any) -> Training:
+    def facts(self, losses: list[float], constant: ConstantLoss | None) -> Training:
+        """What was collected; while the workspace is open, because it compares parameters with their start."""
         work = self.work
         optimized = {id(p) for o in work.optimizers for g in o.param_groups for p in g["params"]}
         return Training(
@@ -180,7 +181,7 @@ class _Run:
             parameters=tuple(self._parameters(optimized)),
             outputs=tuple(self._outputs()),
             activations=tuple(self._activations()),
-            non_finite=origin,
+            non_finite=None,
             constant_loss=constant.loss if constant else None,
             constant_loss_error=constant.error if constant else None,
             constant_prediction=constant.prediction if constant else "",

@@ -64,7 +64,7 @@ class _Page:
             groups.setdefault(outcome.rule.code[:-2], []).append(outcome)
         titles = {code: f"{code} {_title(outcomes[0])}" for code, outcomes in groups.items()}
         column = min(max(map(len, titles.values()), default=0), self.width // 2)
-        for code, outcomes in groups.items():
+        for code, outcomes in sorted(groups.items(), key=lambda item: not item[0].startswith("GK")):
             room = self.width - column - 3
             for start in range(0, len(outcomes), room):
                 letters = [self.paint(LETTERS[o.status], o.status) for o in outcomes[start : start + room]]
@@ -154,19 +154,22 @@ class _Page:
         if self.report.exit_status == 2:
             crashed = self.report.of("error")
             return [f"no verdict: {crashed[0].rule.code} crashed" if crashed else "no verdict: no rule ran"]
-        causes = [f"{o.rule.code} {o.rule.name}" for o in self.report.causes]
-        if not causes:
+        worst = [o for o in self.report.causes if o.status == self.report.causes[0].status]
+        if not worst:
             return ["no findings"]
-        if len(causes) == 1:
-            return [f"cause: {causes[0]}", f"cause: {self.report.causes[0].rule.code}"]
+        first, *others = (f"{o.rule.code} {o.rule.name}" for o in worst)
+        if not others:
+            return [f"cause: {first}", first, f"cause: {worst[0].rule.code}"]
+        more = f"and {len(others)} more"
         return [
-            f"causes: {', '.join(causes)}",
-            f"causes: {causes[0]} and {len(causes) - 1} more",
-            f"causes: {self.report.causes[0].rule.code} and {len(causes) - 1} more",
+            f"causes: {first}, {', '.join(others)}",
+            f"causes: {first} {more}",
+            f"{first} {more}",
+            f"causes: {worst[0].rule.code} {more}",
         ]
 
     def fit(self, counted: str, conclusions: Sequence[str]) -> str:
-        lines = [f"{counted}    {conclusion}" for conclusion in conclusions]
+        lines = [counted + gap + conclusion for conclusion in conclusions for gap in ("    ", "  ")]
         fitting = [line for line in lines if len(line) <= self.width]
         return fitting[0] if fitting else shorten(conclusions[-1], self.width) + "\n" + shorten(counted, self.width)
 
@@ -216,7 +219,7 @@ def bars(profile: Sequence[Bar], width: int = 80) -> Iterator[str]:
         value = "-" if bar.value is None else f"{bar.value:.1e}"
         yield f"  {places[i]:>{columns[0]}}  {kinds[i]:{columns[1]}}  {value:>8}  |{'#' * length(bar.value)}"
     if logarithmic:
-        yield f"  {'':{columns[0]}}  {'':{columns[1]}}  {'':8}  log scale"
+        yield f"{'log scale':>{sum(columns) + 14}}"
 
 
 def wrapped(text: str, width: int) -> list[str]:

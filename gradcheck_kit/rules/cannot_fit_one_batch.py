@@ -20,13 +20,8 @@ def cannot_fit_one_batch(fit: OneBatchFit, *, error: float = 0.05, loss: float =
     if any(a.fitted(fit.constant_loss, error, loss) for a in fit.attempts):
         return
     best = min(fit.attempts, key=_end)
-    finite = all(map(math.isfinite, best.losses))
-    if finite and len(best.losses) < USUAL_STEPS:
-        raise Skip(f"not fitted in {len(best.losses)} steps, which is too few to tell; use --steps 60 or more")
-    if finite and _still_falling(best):
-        raise Skip(f"the loss fell from {best.losses[0]:.3g} to {_end(best):.3g} and is still falling")
-    if finite and _end(best) <= 0.5 * best.losses[0]:
-        raise Skip(f"the loss fell from {best.losses[0]:.3g} to {_end(best):.3g}, which may be all that it can")
+    if math.isfinite(_end(best)):
+        _skip_unless_stuck(fit, best)
     how = " or ".join(a.optimizer for a in fit.attempts)
     reached = f"{best.accuracy:.0%} of them right, " if best.accuracy is not None else ""
     yield Finding(
@@ -39,6 +34,23 @@ def cannot_fit_one_batch(fit: OneBatchFit, *, error: float = 0.05, loss: float =
             "With no other finding: check that output and target are compared as you mean, and that labels are right.",
         ),
     )
+
+
+def _skip_unless_stuck(fit: OneBatchFit, best: FitAttempt) -> None:
+    """Stuck is: no longer falling, and next to nothing gained on a prediction that ignores the input.
+
+    A bottleneck, a contrastive loss or a noisy likelihood has a floor above a tenth of its start, and is healthy.
+    """
+    went = f"the loss fell from {best.losses[0]:.3g} to {_end(best):.3g}"
+    if len(best.losses) < USUAL_STEPS:
+        raise Skip(f"not fitted in {len(best.losses)} steps, which are too few to tell; use --steps 60 or more")
+    if _still_falling(best):
+        raise Skip(f"{went} and is still falling")
+    # Where classes are wrong too, half of the way is far too little; otherwise nobody knows how far it can go.
+    share = 0.5 if best.accuracy is not None else 0.9
+    limit = share * fit.constant_loss if fit.constant_loss is not None else 0.95 * best.losses[0]
+    if not _end(best) > limit:
+        raise Skip(f"{went}, which may be all that it can")
 
 
 def _end(attempt: FitAttempt) -> float:

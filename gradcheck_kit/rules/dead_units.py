@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import ActivationRecord, Training
+from gradcheck_kit.facts import ActivationRecord, Training, binomial_tail
 from gradcheck_kit.rule import Bar, Finding, Skip, listed, rule
 
 ENOUGH_SAMPLES = 64  # fewer cannot tell a rare unit from a dead one
@@ -21,7 +21,7 @@ def dead_units(training: Training, *, share: float = 0.5) -> Iterator[Finding]:
     judged = [a for a in can_die if a.samples >= ENOUGH_SAMPLES]
     if not judged:
         raise Skip(f"only {max(a.samples for a in can_die)} samples were seen; {ENOUGH_SAMPLES} are needed to judge")
-    dead = [a for a in judged if not _share(a) <= share]
+    dead = [a for a in judged if _mostly_dead(a, share)]
     if not dead:
         return
     harm = training.harm
@@ -42,6 +42,14 @@ def dead_units(training: Training, *, share: float = 0.5) -> Iterator[Finding]:
         severity=None if harm else "warning",
         profile=tuple(Bar(a.name, a.function, a.dead_share) for a in judged) if len(judged) > 1 else (),
     )
+
+
+def _mostly_dead(activation: ActivationRecord, share: float) -> bool:
+    """All of its units, or significantly more than `share` of them (binomial, p < 0.01): three of four tell nothing."""
+    found = _share(activation)
+    if not found < 1:
+        return True
+    return found > share and binomial_tail(round(found * activation.units), activation.units, share) < 0.01
 
 
 def _share(activation: ActivationRecord) -> float:

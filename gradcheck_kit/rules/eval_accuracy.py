@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import Evaluation, Training, middle
+from gradcheck_kit.facts import Evaluation, Training, binomial_tail, middle
 from gradcheck_kit.rule import Bar, Finding, Skip, rule
 
 
@@ -68,16 +67,4 @@ def _better(accuracy: float, chance: float, samples: int, p: float) -> bool:
     if chance >= 1:
         return False
     correct = round(accuracy * samples)
-    return _binomial_tail(correct, samples, chance) < p
-
-
-def _binomial_tail(correct: int, samples: int, chance: float) -> float:
-    """P(X >= correct) for X ~ Binomial(samples, chance)."""
-    if chance <= 0:
-        return 1.0 if correct <= 0 else 0.0
-    logs = [
-        math.lgamma(samples + 1) - math.lgamma(k + 1) - math.lgamma(samples - k + 1)
-        + k * math.log(chance) + (samples - k) * math.log1p(-chance)
-        for k in range(correct, samples + 1)
-    ]  # fmt: skip
-    return math.fsum(map(math.exp, logs))
+    return binomial_tail(correct, samples, chance) < p

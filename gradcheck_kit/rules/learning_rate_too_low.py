@@ -19,6 +19,8 @@ def learning_rate_too_low(
         raise Skip("no weight is in an optimizer")
     if update != update:  # noqa: PLR0124
         raise Skip("the weights became NaN (see non-finite)")
+    if update == 0:
+        raise Skip("the weights do not change at all, at any rate (see no-gradient and parameter-unchanged)")
     harm = training.harm
     if not harm or not training.finite or update >= (ratio if response is not None else ratio / 10):
         return

@@ -1,25 +1,29 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import Training
+from gradcheck_kit.facts import ParameterRecord, Training
 from gradcheck_kit.rule import Finding, Skip, listed, rule
 
 
 @rule("GK202", needs=(Training,), explains=("GK205", "GK601", "GK606"))
 def parameter_unchanged(training: Training) -> Iterator[Finding]:
     """A parameter gets gradients and belongs to an optimizer, and is bit for bit the same after the whole run."""
+    # A bias before BatchNorm has a gradient of rounding errors, and first layers may get next to none
+    # (vanishing-gradient says so): what is a millionth of the largest gradient need not move anything.
+    strongest = max((g for p in training.parameters if (g := _strength(p)) is not None), default=0.0)
     pushed = [
         p
         for p in training.parameters
-        if p.trainable and p.optimized and any(g is not None and g != 0 for g in p.gradient_max)
+        if p.trainable and p.optimized and (g := _strength(p)) is not None and g > 1e-6 * strongest
     ]
     if not pushed:
         raise Skip("no parameter of an optimizer receives a gradient")
+    if any(p.largest_change is None or math.isnan(p.largest_change) for p in pushed):
+        raise Skip("the parameters became NaN (see non-finite)")
     still = [p for p in pushed if p.largest_change is not None and p.largest_change == 0]
     if not still:
-        if any(p.largest_change is not None and p.largest_change != p.largest_change for p in pushed):  # noqa: PLR0124
-            raise Skip("the parameters became NaN (see non-finite)")
         return
     rates = training.learning_rates
     idle = all(rate == 0 for rate in rates) if rates else False
@@ -37,3 +41,8 @@ def parameter_unchanged(training: Training) -> Iterator[Finding]:
             "weights in float32: in half precision small updates are rounded away.",
         ),
     )
+
+
+def _strength(parameter: ParameterRecord) -> float | None:
+    """The largest finite gradient seen at any element in any recorded step."""
+    return max((g for g in parameter.gradient_max if g is not None and math.isfinite(g)), default=None)

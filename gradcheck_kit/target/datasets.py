@@ -193,7 +193,7 @@ def _fake() -> _Images:
     fake_data = _torchvision("fake").datasets.FakeData
     to_tensor = _torchvision("fake").transforms.ToTensor()
     parts = []
-    for size, offset in ((1024, 0), (256, 1024)):
+    for size, offset in ((512, 0), (128, 512)):
         # FakeData seeds torch's global generators whenever an item is read, so all are read here, where that is undone.
         images, labels = zip(*fake_data(size, (3, 32, 32), 10, to_tensor, random_offset=offset), strict=True)
         parts.append(TensorDataset((torch.stack(images) - 0.5) / 0.5, torch.tensor(labels)))

@@ -116,7 +116,7 @@ def _run(trial: Trial, form: ImageInput, device: torch.device) -> tuple[float, F
 
         return forward, [batch]
 
-    outcome = trial.run(call)
+    outcome = trial.run(call, length=1)
     if isinstance(outcome, Failure):
         return 1.0, outcome
     if not outcome.good:

@@ -12,7 +12,16 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import nn
 
-from gradcheck_kit.target.input_specs import SIZES, Spec, entry_specs, floats, given_specs, input_specs, layer_specs
+from gradcheck_kit.target.input_specs import (
+    SIZES,
+    WHOLE,
+    Spec,
+    entry_specs,
+    floats,
+    given_specs,
+    input_specs,
+    layer_specs,
+)
 from gradcheck_kit.target.trial import Failure, Trial
 
 Call: TypeAlias = Literal["positional", "keyword", "mapping"]
@@ -61,6 +70,11 @@ def call_with(model: nn.Module, call: Call, values: tuple[Any, ...] | dict[str, 
     return model(**values) if call == "keyword" else model(values)
 
 
+def is_broken(failure: Failure) -> bool:
+    """Tells whether forward failed for a reason that lies in itself."""
+    return issubclass(failure.type, BROKEN) or 'missing the required "forward"' in failure.error
+
+
 class Search:
     """Looks for inputs that fit one plan. Afterwards `failures` tells what was tried, and `plan` has all names."""
 
@@ -73,16 +87,17 @@ class Search:
         self._consumers: dict[int, nn.Module] = {}
         self._asked: list[str] = []
         self._suggested = 0
+        self._odd: Specs | None = None
         self._queue: Iterator[Specs] = iter(())
         self._later: deque[Specs] = deque()
 
     def fitting(self) -> Specs | None:
         """Returns what fits; failing that, the first that runs although its output looks odd."""
-        odd: Specs | None = None
         limit = MAX_RUNS
         self._queue, self._later = self._candidates(), deque()
         while self.trial.runs < limit and (specs := self._next()) is not None:
-            outcome = self.trial.run(self._call(specs))
+            length = next((spec.shape[0] for spec in specs if spec.free == (0,)), 1)
+            outcome = self.trial.run(self._call(specs), length)
             if isinstance(outcome, Failure):
                 self.failures[specs] = outcome
                 if self._hopeless(outcome):
@@ -94,9 +109,9 @@ class Search:
                 return specs
             else:
                 self.failures[specs] = Failure("ValueError: the output has no row per sample", ValueError)
-                if odd is None:
-                    odd, limit = specs, min(limit, self.trial.runs + RUNS_AFTER_ODD_FIT)
-        return odd
+                if self._odd is None:
+                    self._odd, limit = specs, min(limit, self.trial.runs + RUNS_AFTER_ODD_FIT)
+        return self._odd
 
     def _next(self) -> Specs | None:
         later = (self._later.popleft() for _ in range(len(self._later)))
@@ -104,14 +119,14 @@ class Search:
 
     def _hopeless(self, failure: Failure) -> bool:
         """Tells whether forward fails for a reason that no other input mends."""
-        if issubclass(failure.type, BROKEN) or 'missing the required "forward"' in failure.error:
+        if is_broken(failure):
             return True
         alike = [f for f in self.failures.values() if (f.error, f.line) == (failure.error, failure.line)]
         return failure.training and len(alike) >= SAME_IN_TRAINING
 
     def _learn(self, specs: Specs, failure: Failure) -> None:
         if self._named_another(failure):
-            self._queue, self._later = self._candidates(), deque()
+            self._queue, self._later, self._odd = self._candidates(), deque(), None
             return
         if self._found_entered(failure):
             self._queue = self._candidates()
@@ -135,9 +150,11 @@ class Search:
 
     def _named_another(self, failure: Failure) -> bool:
         """Takes up the first key that the model looked for in vain, if there is one."""
-        asked = [*self._asked, *([failure.key] if failure.key else [])] if self.plan.asks else []
-        new = [key for key in asked if isinstance(key, str) and key not in self.plan.names]
-        if not new:
+        # A key that is only asked for with `get` is optional, unless it turns out that None will not do.
+        needed = not self.plan.names or "NoneType" in failure.error
+        asked = [failure.key, *(self._asked if needed else [])]
+        new = [key for key in asked if key and isinstance(key, str) and key not in self.plan.names]
+        if not new or not self.plan.asks:
             return False
         self.plan = replace(self.plan, names=(*self.plan.names, new[0]))
         self.failures.clear()
@@ -147,7 +164,9 @@ class Search:
         """Remembers which layer an input enters, now that this layer has refused it."""
         layer = failure.consumer
         new = [place for place in failure.consumed if place not in self._consumers]
-        if not new or layer is None or not layer_specs(layer) or next(layer.children(), None) is not None:
+        if not new or layer is None or not layer_specs(layer):
+            return False
+        if not isinstance(layer, WHOLE) and next(layer.children(), None) is not None:
             return False
         self._consumers |= dict.fromkeys(new, layer)
         return True
@@ -162,7 +181,9 @@ class Search:
             if place < len(self.shapes):
                 columns.append(given_specs(name, self.shapes[place], entries, self._classes))
             else:
-                columns.append(input_specs(name, turn, entries, self._classes))
+                # Among several, one that no embedding has refused is no sequence of tokens, though it may pass for one.
+                floats_first = len(self.plan.names) > 1 and place not in self._consumers
+                columns.append(input_specs(name, turn, entries, self._classes, floats_first=floats_first))
         return map(_aligned, _together(columns))
 
 

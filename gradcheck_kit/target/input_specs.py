@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from math import isqrt
+from math import isqrt, prod
 from typing import Any, Literal
 
 import torch
@@ -116,7 +116,8 @@ def _linear(width: int, *, flattened: bool) -> list[Spec]:
     else:
         vectors = [floats(width), *_sequences(width)]
         sides = {c: isqrt(width // c) for c in (1, 3)}
-        images = [floats(c, side, side) for c, side in sides.items() if side >= 8 and c * side * side == width]
+        least = 8 if flattened else 16
+        images = [floats(c, side, side) for c, side in sides.items() if side >= least and c * side * side == width]
     return images + vectors if flattened else vectors + images
 
 
@@ -166,6 +167,7 @@ _TAKES: tuple[tuple[Any, Callable[[Any], list[Spec]]], ...] = (
     (nn.Bilinear, lambda layer: [floats(layer.in1_features), floats(layer.in2_features)]),
     (nn.LayerNorm | nn.RMSNorm, _norm),
     (_CHANNEL_NORMS | nn.GroupNorm, _channel_norm),
+    (nn.Unflatten, lambda layer: [floats(prod(layer.unflattened_size))] if min(layer.unflattened_size) > 0 else []),
     (nn.Module, _owned),
 )
 
@@ -177,13 +179,13 @@ def layer_specs(layer: nn.Module, *, flattened: bool = False) -> list[Spec]:
     return next(specs(layer) for kinds, specs in _TAKES if isinstance(layer, kinds))
 
 
-_WHOLE = (nn.MultiheadAttention, nn.Transformer, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+WHOLE = (nn.MultiheadAttention, nn.Transformer, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 _NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, _CHANNEL_NORMS)
 
 
 def _leaves(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yields the layers in the order in which they were registered; attention stays in one piece."""
-    children = [] if isinstance(module, _WHOLE) else list(module.named_children())
+    children = [] if isinstance(module, WHOLE) else list(module.named_children())
     for child_name, child in children:
         yield from _leaves(f"{name}.{child_name}", child)
     yield name, module
@@ -207,10 +209,15 @@ def entry_specs(model: nn.Module) -> list[list[Spec]]:
         else:
             known.append(specs)
         weighted = weighted or not norm
-    several = [specs[0].bound for specs in known if specs[0].kind == "token"]
-    if len(several) > 1:  # columns of a table, each with an embedding of its own
-        known.append([tokens(min(several), len(several))])
-    return [*known[:ENTRY_LAYERS], *known[-1:], *late[:ENTRY_LAYERS]]
+    return [*_tables(model), *known[:ENTRY_LAYERS], *late[:ENTRY_LAYERS]]
+
+
+def _tables(model: nn.Module) -> Iterator[list[Spec]]:
+    """Yields rows of categories for each list of embeddings, one for each column."""
+    for module in model.modules():
+        columns = [child.num_embeddings for child in module.children() if isinstance(child, nn.Embedding)]
+        if isinstance(module, nn.ModuleList | nn.ModuleDict) and 1 < len(columns) == len(module):
+            yield [tokens(min(columns), len(columns))]
 
 
 def _stated_size(model: nn.Module) -> int | None:
@@ -235,10 +242,13 @@ GENERIC = (
 )
 
 
-def input_specs(name: str, place: int, entries: list[list[Spec]], classes: int) -> list[Spec]:
+def input_specs(
+    name: str, place: int, entries: list[list[Spec]], classes: int, *, floats_first: bool = False
+) -> list[Spec]:
     """Returns what the input called `name`, the one in this `place`, may be: the likeliest first."""
     turned = entries[place % len(entries) :] + entries[: place % len(entries)] if entries else []
-    specs = [*(spec for layer in turned for spec in layer), *GENERIC]
+    own = [spec for layer in turned for spec in layer]
+    specs = [*own, *GENERIC]
     words = name.lower()
     if "mask" in words:
         values = (0, 1) if "pad" in words else (1, 0)  # of a padding mask, True is left out
@@ -248,8 +258,8 @@ def input_specs(name: str, place: int, entries: list[list[Spec]], classes: int) 
         return [Spec("length")]
     if re.fullmatch(r"(y|labels?|targets?|class(es)?)(_ids?)?", words):
         # The largest vocabulary first: a class that is too high raises, one that is always low goes unnoticed.
-        looked_up = sorted((spec for spec in specs if spec.kind == "token" and not spec.shape), key=lambda s: -s.bound)
-        specs = [*looked_up[:-1], tokens(classes), tokens(classes, 16), *specs]  # the last is the generic one
+        looked_up = sorted((spec for spec in own if spec.kind == "token" and not spec.shape), key=lambda s: -s.bound)
+        specs = [*looked_up, tokens(classes), tokens(classes, 16), *specs]
     elif re.fullmatch(r"t|times?|(time_?)?steps?|sigmas?", words):
         specs = [tokens(100), floats(), floats(1), *specs]
     elif re.fullmatch(r"hidden(_state)?s?|hx|h_?0?|states?|h_prev", words):
@@ -257,9 +267,11 @@ def input_specs(name: str, place: int, entries: list[list[Spec]], classes: int) 
     elif re.search(r"ima?ge?s?\d*$|pixel|frame|picture", words):
         specs.sort(key=lambda spec: len(spec.shape) != 3)
     elif re.search(r"(^|_)(users?|items?|idx|index|id|category|word)$", words):
-        specs.sort(key=lambda spec: (spec.kind != "token", len(spec.shape)))
+        specs = sorted(own, key=lambda spec: (spec.kind != "token", len(spec.shape))) + specs
     elif re.search(r"ids$|token|(^|_)(src|tgt|text|words|chars|docs?|sentences?)$", words):
-        specs.sort(key=lambda spec: spec.kind != "token")
+        specs = sorted(own, key=lambda spec: spec.kind != "token") + specs
+    elif floats_first:
+        specs.sort(key=lambda spec: spec.kind == "token")
     return list(dict.fromkeys(specs))
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from gradcheck_kit.errors import DataError
-from gradcheck_kit.target.input_search import BROKEN, Plan, Search, Shapes, call_with
+from gradcheck_kit.target.input_search import Plan, Search, Shapes, call_with, is_broken
 from gradcheck_kit.target.trial import Trial
 
 
@@ -139,8 +139,8 @@ def _complaint(search: Search) -> str:
             f"{last.error}: give it data to train on, in `train_loader` or with --data"
         )
     same = len(failures) > 1 and all((f.error, f.line) == (first.error, first.line) for f in failures)
-    if last.line and (issubclass(last.type, BROKEN) or (same and not search.shapes)):
-        return f"the model's forward raised {last.error} at {last.line}"
+    if is_broken(last) or (same and last.line and not search.shapes):
+        return f"the model's forward raised {last.error}" + (f" at {last.line}" if last.line else "")
     if search.shapes:
         given = " ".join("--input " + "x".join(map(str, shape)) for shape in search.shapes)
         return f"the model does not accept {given}: {first}"

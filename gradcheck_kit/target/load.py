@@ -15,9 +15,8 @@ import torch
 from gradcheck_kit.errors import TargetError
 from gradcheck_kit.target import Target
 from gradcheck_kit.target.find import find_target
-from gradcheck_kit.target.source import Source, package_root
+from gradcheck_kit.target.source import FORMS, Source, package_root
 
-_FORMS = "type a path such as model.py or model.py:name, package.module:name, or torchvision:resnet18"
 _NO_PROGRAMS = {
     ".ipynb": "it is a notebook; turn it into a program with `jupyter nbconvert --to script`",
     ".pt": "it holds weights; name the .py file that builds the model",
@@ -31,16 +30,16 @@ def load_target(spec: str) -> Target:
     """The model that TARGET names, and the loss, optimizer and data beside it. Raises TargetError, one sentence."""
     if spec.startswith("torchvision:"):
         return _torchvision_model(spec)
-    source, name = (spec, "") if Path(spec).exists() else _split(spec)
+    source, name = (spec, "") if spec and Path(spec).exists() else _split(spec)
     return find_target(_source(source), name, spec)
 
 
 def _split(spec: str) -> tuple[str, str]:
     source, colon, name = spec.rpartition(":")
-    if not colon:
+    if not colon and spec:
         return spec, ""
     if not source or not name.isidentifier():
-        raise TargetError(f"{spec!r} is no TARGET: after the colon stands the name of a model; {_FORMS}")
+        raise TargetError(f"{spec!r} is no TARGET; {FORMS}")
     return source, name
 
 
@@ -52,7 +51,7 @@ def _source(typed: str) -> Source:
         raise TargetError(f"{typed} is a folder; name the file that holds the model, such as {path / example}")
     if path.is_file():
         if path.suffix != ".py":
-            hint = _NO_PROGRAMS.get(path.suffix, _FORMS)
+            hint = _NO_PROGRAMS.get(path.suffix, FORMS)
             raise TargetError(f"{typed} is no Python file: {hint}")
         path = path.resolve()
         if not path.stat().st_size:
@@ -63,7 +62,7 @@ def _source(typed: str) -> Source:
         hint = f"did you mean {path.parent / near[0]}?" if near else "check the path"
         raise TargetError(f"{typed} does not exist; {hint}")
     if not all(part.isidentifier() for part in typed.split(".")):
-        raise TargetError(f"{typed!r} is neither a file nor a module's name; {_FORMS}")
+        raise TargetError(f"{typed!r} is neither a file nor a module's name; {FORMS}")
     return Source(typed, Path.cwd())
 
 

@@ -129,7 +129,7 @@ def workspace(prepared: Prepared, *, seed: int = 0, optimizer: Optimizer | str |
         if prepared.in_place:
             stack.enter_context(keep_state(model, loss_fn, optimizers))
         else:
-            model, loss_fn, optimizers = copy.deepcopy((model, loss_fn, optimizers))
+            model, loss_fn, optimizers = copied(model, loss_fn, optimizers)
         stack.enter_context(torch.enable_grad())
         model.to(prepared.device)
         if isinstance(loss_fn, nn.Module):
@@ -295,10 +295,29 @@ def find_device(name: str | None, model: nn.Module) -> torch.device:
     return device
 
 
+def copied(
+    model: nn.Module, loss_fn: Any, optimizers: Sequence[Optimizer]
+) -> tuple[nn.Module, Any, list[Optimizer]]:
+    """Deep copies that belong together: one memo keeps the optimizers on the copied parameters.
+
+    An optimizer pickles only its groups and state; what else it holds, as LBFGS does, is copied after that.
+    """
+    memo: dict[int, Any] = {}
+    model, loss_fn = copy.deepcopy(model, memo), copy.deepcopy(loss_fn, memo)
+    result = []
+    for optimizer in optimizers:
+        twin = copy.deepcopy(optimizer, memo)
+        for name, value in optimizer.__dict__.items():
+            if name not in twin.__dict__:
+                setattr(twin, name, copy.deepcopy(value, memo))
+        result.append(twin)
+    return model, loss_fn, result
+
+
 def copyable(model: nn.Module, loss_fn: Any, optimizers: Sequence[Optimizer]) -> bool:
     """Whether a deep copy can be made; a cached graph tensor or a lazy module cannot be copied."""
     try:
-        copy.deepcopy((model, loss_fn, list(optimizers)))
+        copied(model, loss_fn, optimizers)
     except Exception:  # noqa: BLE001  # whatever a user's __deepcopy__ raises, the model is then probed in place
         return False
     return True

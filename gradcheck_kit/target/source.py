@@ -16,6 +16,8 @@ from types import CodeType, ModuleType
 
 from gradcheck_kit.errors import TargetError
 
+FORMS = "type a path such as model.py or model.py:name, package.module:name, or torchvision:resnet18"
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -44,6 +46,8 @@ class Source:
         if isinstance(error, SystemExit):
             return f'{place} ends the program while it is loaded; move that under `if __name__ == "__main__":`'
         if isinstance(error, ModuleNotFoundError) and error.name:
+            if place == self.name and f"{self.name}.".startswith(f"{error.name}."):
+                return f"{self.name!r} is neither a file nor a module that can be imported; {FORMS}"
             return (
                 f"{place} imports {error.name!r}, which is neither installed nor beside it; "
                 "install it, or run gradcheck-kit where the model is trained: same environment, same folder"
@@ -65,6 +69,8 @@ class Source:
         if isinstance(error, SyntaxError):
             frames.append((error.filename or "", error.lineno))
         for filename, line in reversed(frames):
+            if filename.startswith("<"):  # the import system, generated code
+                continue
             file = Path(filename).resolve()
             if file == self.path:
                 return f"{self.name}:{line}"

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from gradcheck_kit.target.input_specs import WHOLE
+
 EVAL_SAMPLES, TRAIN_SAMPLES = 3, 2  # different, so that a model that takes its batch apart does not fit by chance
 
 
@@ -43,7 +45,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The model accepts it; `good` tells that the output is finite and has one row per sample, or is a scalar."""
+    """The model accepts it; `good` tells that the output is finite and has a row per sample or step, or is a scalar."""
 
     good: bool
 
@@ -58,19 +60,20 @@ class Trial:
         self._lazy = any(isinstance(p, nn.UninitializedParameter) for p in model.parameters())
         self._scratch = self._copied()
 
-    def run(self, call: Callable[[nn.Module, int], tuple[Any, list[Any]]]) -> Fit | Failure:
+    def run(self, call: Callable[[nn.Module, int], tuple[Any, list[Any]]], length: int) -> Fit | Failure:
         """Returns how `call(model, samples)` goes in evaluation mode, then in training mode.
 
-        `call` prepares and returns a function of no arguments, and the arguments as a flat list.
+        `call` prepares and returns a function of no arguments, and the arguments as a flat list. `length` is that of
+        the sequences: a language model may return a row for each of their steps.
         """
         if self._lazy:  # the run before has settled its shapes
             self._scratch = self._copied()
-        outcome = self._run(call, EVAL_SAMPLES, training=False)
+        outcome = self._run(call, EVAL_SAMPLES, length, training=False)
         if isinstance(outcome, Failure):
             return outcome
         # Anew, for models that keep a hidden state of the last batch.
         self._scratch = self._copied()
-        trained = self._run(call, TRAIN_SAMPLES, training=True)
+        trained = self._run(call, TRAIN_SAMPLES, length, training=True)
         return trained if isinstance(trained, Failure) else Fit(outcome.good and trained.good)
 
     def _copied(self) -> nn.Module:
@@ -82,7 +85,7 @@ class Trial:
         return self.model
 
     def _run(
-        self, call: Callable[[nn.Module, int], tuple[Any, list[Any]]], samples: int, *, training: bool
+        self, call: Callable[[nn.Module, int], tuple[Any, list[Any]]], samples: int, length: int, *, training: bool
     ) -> Fit | Failure:
         self.runs += 1
         model = self._scratch
@@ -93,15 +96,15 @@ class Trial:
                 output = forward()
             except Exception as error:  # noqa: BLE001  # whatever a user's forward raises is the answer
                 return _failure(error, model, arguments, training=training)
-            return _judge(output, samples)
+            return _judge(output, (samples, samples * length))
 
 
-def _judge(output: Any, samples: int) -> Fit | Failure:
+def _judge(output: Any, rows: tuple[int, ...]) -> Fit | Failure:
     tensors = [t for t in tensors_in(output) if t.is_floating_point() or t.is_complex()]
     if not tensors:
         return Failure(f"the output holds no floating-point tensor but {type(output).__name__}", TypeError)
-    rows = any(not t.ndim or t.shape[0] == samples for t in tensors)
-    return Fit(good=rows and all(bool(t.isfinite().all()) for t in tensors))
+    fits = any(not t.ndim or t.shape[0] in rows for t in tensors)
+    return Fit(good=fits and all(bool(t.isfinite().all()) for t in tensors))
 
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:
@@ -126,11 +129,13 @@ def _failure(error: Exception, model: nn.Module, arguments: list[Any], *, traini
     names = {module: name for name, module in model.named_modules()}
     storages = {_storage(value): place for place, value in enumerate(arguments) if isinstance(value, torch.Tensor)}
     hidden = (f"{Path(__file__).parent}{os.sep}", f"{Path(torch.__file__).parent}{os.sep}")
-    module, line = model, ""
+    module, consumer, line = model, model, ""
     values: tuple[Any, ...] = ()
     for frame, number in traceback.walk_tb(error.__traceback__):
         if isinstance(frame.f_locals.get("self"), nn.Module) and frame.f_locals["self"] in names:
-            module, values = frame.f_locals["self"], tuple(frame.f_locals.values())
+            module = frame.f_locals["self"]
+            if not isinstance(consumer, WHOLE):  # what attention is made of tells less than attention itself
+                consumer, values = module, tuple(frame.f_locals.values())
         if not frame.f_code.co_filename.startswith(hidden):
             line = f"{Path(frame.f_code.co_filename).name}:{number}"
     consumed = {storages.get(_storage(value)) for value in values if isinstance(value, torch.Tensor)}
@@ -139,7 +144,7 @@ def _failure(error: Exception, model: nn.Module, arguments: list[Any], *, traini
         type=type(error),
         module=names[module],
         line=line,
-        consumer=module,
+        consumer=consumer,
         consumed=tuple(sorted(place for place in consumed if place is not None)),
         key=str(error.args[0]) if isinstance(error, KeyError) and error.args else "",
         training=training,

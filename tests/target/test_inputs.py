@@ -120,6 +120,11 @@ ONE_INPUT = {
         "vectors of 11",
     ),
     "a lazy net": (lambda: nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(2)), "images 3x64x64"),
+    "a stack that unflattens first": (
+        lambda: nn.Sequential(nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 2, 3)),
+        "vectors of 64",
+    ),
+    "a parallel wrapper": (lambda: nn.DataParallel(nn.Linear(6, 2)), "vectors of 6"),
     "no parameters": (nn.ReLU, "vectors of 16"),
     "a wrapper": (lambda: module(lambda self, *args: self.inner(*args), inner=nn.Linear(6, 2)), "vectors of 6"),
     "an optional input": (lambda: module(lambda self, x=None: self.layer(x), layer=nn.Linear(6, 2)), "vectors of 6"),
@@ -222,6 +227,44 @@ SEVERAL_INPUTS = {
         ),
         "2 inputs: images 3x64x64, tokens (vocabulary 7)",
     ),
+    "a transformer decoder": (
+        lambda: nn.TransformerDecoder(nn.TransformerDecoderLayer(8, 2, 16), 1),
+        "2 inputs: sequences 16x8, sequences 16x8",
+    ),
+    "categories and numbers": (
+        lambda: module(
+            lambda self, kinds, numbers: self.head(
+                torch.cat([*(embed(kinds[:, i]) for i, embed in enumerate(self.columns)), numbers], 1)
+            ),
+            columns=nn.ModuleList(nn.Embedding(n, 4) for n in (10, 5, 7)),
+            head=nn.Linear(18, 2),
+        ),
+        "2 inputs: token sequences of 3 (vocabulary 5), vectors of 6",
+    ),
+    "noise and a label": (
+        lambda: module(
+            lambda self, noise, labels: self.net(torch.cat([self.embed(labels), noise], -1)),
+            embed=nn.Embedding(10, 10),
+            net=nn.Sequential(nn.Linear(110, 32), nn.Linear(32, 784)),
+        ),
+        "2 inputs: vectors of 100, tokens (vocabulary 10)",
+    ),
+    "images that share their net": (
+        lambda: module(
+            lambda self, image1, image2: self.net(torch.cat([image1, image2])).mean((1, 2, 3)).chunk(2),
+            net=nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)),
+        ),
+        "2 inputs: images 3x64x64, images 3x64x64",
+    ),
+    "a language model that returns rows of steps": (
+        lambda: module(
+            lambda self, x, hidden: (self.head(self.rnn(self.embed(x), hidden)[0].view(-1, 8)),),
+            embed=nn.Embedding(20, 8),
+            rnn=nn.LSTM(8, 8),
+            head=nn.Linear(8, 20),
+        ),
+        "2 inputs: token sequences of 16 (vocabulary 20), None",
+    ),
     "a hidden state": (
         lambda: module(lambda self, x, hidden: self.rnn(x, hidden), rnn=nn.RNN(5, 3, batch_first=True)),
         "2 inputs: sequences 16x5, None",
@@ -260,6 +303,16 @@ def test_it_learns_the_keys_of_a_batch():
     assert inputs.call == "mapping"
     assert type(inputs.values) is dict
     assert list(inputs.values) == ["image", "input_ids"]
+
+
+def test_it_leaves_out_a_key_that_a_model_can_do_without():
+    def forward(self, batch):
+        weight = batch.get("weight")
+        seen = self.head(self.body(batch["x"]))
+        return seen if weight is None else seen * weight
+
+    model = module(forward, body=convolutions(3, 4 * 14 * 14)[:4], head=nn.Linear(4 * 14 * 14, 3))
+    assert list(made(model).values) == ["x"]
 
 
 def test_it_learns_the_keywords_of_a_forward_that_takes_any():
@@ -370,6 +423,11 @@ def test_it_reports_one_exception_for_all_inputs_as_that():
 
     with pytest.raises(DataError, match=r"the model's forward raised ValueError: not today at test_inputs.py:\d+$"):
         made(module(forward, layer=nn.Linear(4, 2)))
+
+
+def test_it_reports_a_missing_forward():
+    with pytest.raises(DataError, match=r'raised NotImplementedError: .* is missing the required "forward" function$'):
+        made(type("Model", (nn.Module,), {})())
 
 
 def test_it_says_what_it_tried_when_nothing_fits():
