@@ -189,8 +189,8 @@ class Training:
 
     @property
     def first_loss(self) -> float:
-        """The mean of the first losses (up to three, at most a tenth of the run), before learning shows."""
-        return fmean(self.losses[: max(1, min(3, len(self.losses) // 10))])
+        """The loss before the first update: a rate that is far too high shows in the second one already."""
+        return self.losses[0]
 
     @property
     def last_loss(self) -> float:
@@ -216,8 +216,8 @@ class Training:
     def harm(self) -> str:
         """Why this run did not learn, as the end of a sentence; "" when it did.
 
-        A symptom is an error only together with harm. A run that reached clearly less than a constant prediction's
-        loss is well, whatever its trend; otherwise its loss must be falling.
+        A symptom is an error only together with harm. A run that ends below half of a constant prediction's loss is
+        well, whatever its trend; otherwise its loss must fall, below its start and on from a constant prediction's.
         """
         if not self.finite:
             return "the loss became " + ("NaN" if any(map(math.isnan, self.losses)) else "infinite or NaN")
@@ -225,12 +225,11 @@ class Training:
             return ""
         falling = self.trend() < -2.33
         rise = self.last_loss - self.first_loss
-        if self.at_chance is False:
+        if self.constant_loss is not None and self.last_loss < 0.5 * self.constant_loss:
             # A trained model's loss may wander far below chance; giving up a good part of the way is harm.
-            assert self.constant_loss is not None
-            if falling or rise <= 0.1 * abs(self.constant_loss):
+            if falling or rise <= 0.1 * self.constant_loss:
                 return ""
-        if not falling and rise > 0.5 * abs(self.first_loss):
+        if rise > (0.05 if falling else 0.5) * abs(self.first_loss):  # falling back from a peak is not learning
             return f"the loss rose from {self.first_loss:.3g} to {self.last_loss:.3g}"
         if not falling:
             return f"the loss did not fall: {self.first_loss:.3g} at the start, {self.last_loss:.3g} at the end"

@@ -181,7 +181,7 @@ def decode(kind: Any, value: Any) -> Any:
 
 def _decode_fields(kind: Any, value: Any) -> Any:
     if not isinstance(value, dict):
-        raise ValueError(f"expected {kind.__name__}, found {type(value).__name__}")
+        raise ValueError(f"expected {kind.__name__}, found {type(value).__name__}")  # noqa: TRY004  # as for any value
     hints = get_type_hints(kind)
     if unknown := value.keys() - hints.keys():
         raise ValueError(f"unknown field {min(unknown)}")

@@ -152,7 +152,7 @@ def test_it_shows_how_a_rule_crashed():
             "1 failed, 1 warned, 0 passed in 4.2 s    cause: GK101 x",
         ),
         ([toy("GK101", "x" * 38, finding())], f"1 failed, 0 passed in 4.2 s  cause: GK101 {'x' * 38}"),
-        ([toy("GK101", "x" * 44, finding())], f"1 failed, 0 passed in 4.2 s    GK101 {'x' * 44}"),
+        ([toy("GK101", "x" * 43, finding())], f"1 failed, 0 passed in 4.2 s    GK101 {'x' * 43}"),
         ([toy("GK101", "x" * 50, finding())], "1 failed, 0 passed in 4.2 s    cause: GK101"),
         (
             [toy(f"GK10{i}", "some-long-name-of-a-rule", finding()) for i in range(3)],

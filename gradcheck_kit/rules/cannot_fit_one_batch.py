@@ -23,6 +23,8 @@ def cannot_fit_one_batch(fit: OneBatchFit, *, error: float = 0.05, loss: float =
     if math.isfinite(_end(best)):
         _skip_unless_stuck(fit, best)
     how = " or ".join(a.optimizer for a in fit.attempts)
+    if not math.isfinite(_end(best)):
+        how = f"{how}: the loss became NaN or infinite"
     reached = f"{best.accuracy:.0%} of them right, " if best.accuracy is not None else ""
     yield Finding(
         where="model",

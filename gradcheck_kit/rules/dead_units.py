@@ -8,7 +8,7 @@ from gradcheck_kit.rule import Bar, Finding, Skip, listed, rule
 ENOUGH_SAMPLES = 64  # fewer cannot tell a rare unit from a dead one
 
 
-@rule("GK104", needs=(Training,), explains=("GK103", "GK205", "GK601", "GK606"))
+@rule("GK104", needs=(Training,), explains=("GK103", "GK204", "GK205", "GK601", "GK606"))
 def dead_units(training: Training, *, share: float = 0.5) -> Iterator[Finding]:
     """More than half of an activation's units are never active, so they get no gradient and cannot come back.
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from gradcheck_kit.facts import Training
@@ -19,6 +20,8 @@ def initial_loss(training: Training, *, factor: float = 2.0) -> Iterator[Finding
     if chance <= 0:
         raise Skip("the loss may be zero or negative, so it has no scale to compare with")
     first = training.losses[0]
+    if not math.isfinite(first):
+        raise Skip("the first loss is not finite (see non-finite)")
     if first < 0.5 * chance:
         raise Skip("the model is already far better than chance: it was trained before")
     error = 3 * (training.constant_loss_error or 0.0)

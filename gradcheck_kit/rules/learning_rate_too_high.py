@@ -26,6 +26,8 @@ def learning_rate_too_high(
         return
     if training.explosion_at_start is not None and training.explosion_at_start > 1000:
         raise Skip("the gradient explodes before the first update (see exploding-gradient)")
+    if training.non_finite is not None and training.non_finite.step == 0:
+        raise Skip("the first step is not finite before any update (see non-finite)")
     rates = training.learning_rates
     update = _update_ratio(training)
     size = f" An update is {update:.1e} of the weight (median); 1e-3 is usual." if update is not None else ""
@@ -44,8 +46,8 @@ def learning_rate_too_high(
         )
         return
     rising = not training.finite or training.last_loss > training.first_loss
-    if rising and (update is None or not update <= ratio):
-        factor = 1e-3 / update if update and math.isfinite(update) else 0.01
+    if rising and update is not None and not update <= ratio:
+        factor = 1e-3 / update if math.isfinite(update) else 0.01
         suggested = f"{rates[0] * factor:.1g}" if rates else f"{factor:.1g} times the present"
         yield Finding(
             where="optimizer",

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import Training
+from gradcheck_kit.facts import OneBatchFit, Training
 from gradcheck_kit.rule import Finding, Skip, rule
 
 
-@rule("GK205", needs=(Training,), explains=("GK601",), severity="warning")
-def loss_not_decreasing(training: Training, *, steps: int = 20) -> Iterator[Finding]:
-    """The loss shows no significant decrease over the probe (Mann-Kendall, p > 0.01), or stays at chance."""
+@rule("GK205", needs=(Training,), uses=(OneBatchFit,), explains=("GK601",), severity="warning")
+def loss_not_decreasing(training: Training, fit: OneBatchFit | None, *, steps: int = 20) -> Iterator[Finding]:
+    """The loss shows no significant decrease over the probe (Mann-Kendall, p > 0.01), or stays at chance.
+
+    Where the same setup learns one batch by heart, the probe may be too short for the task, and nothing is said.
+    """
     if training.synthetic:
         raise Skip("the data is random: there may be nothing to learn")
     if training.finite and len(training.losses) < steps:
@@ -16,6 +19,8 @@ def loss_not_decreasing(training: Training, *, steps: int = 20) -> Iterator[Find
     harm = training.harm
     if not harm:
         return
+    if training.finite and fit is not None and fit.attempts[0].fitted(fit.constant_loss):
+        raise Skip(f"{harm}, but one batch is learned by heart: {len(training.losses)} steps may be too few to tell")
     yield Finding(
         where="loss",
         message=f"Over {len(training.losses)} steps {harm}.",

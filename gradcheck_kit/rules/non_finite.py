@@ -29,7 +29,7 @@ def non_finite(training: Training) -> Iterator[Finding]:
         "target": "the target batch",
         "loss": "the loss",
         "parameter": f"parameter {origin.where}",
-        "output": f"the output of {_place(origin)}",
+        "output": f"the output of {_place(origin)}" if origin.inputs_finite else f"what enters {_place(origin)}",
         "gradient": f"the gradient at {_place(origin)}",
     }[origin.kind]
     share = f"{origin.share:.0%}" if origin.share >= 0.01 else f"{origin.share:.1e}"
@@ -63,6 +63,10 @@ def _fixes(origin: NonFinite) -> Iterator[str]:
     elif origin.kind == "output" and origin.inputs_finite:
         yield f"Look into {_place(origin)}: its inputs were finite. Guard log(0), division by 0, sqrt of a negative "\
             "number and exp of a large one, for example with clamp_min(1e-8)."
+    elif origin.kind == "output":
+        between = f"between {origin.after} and {origin.where}" if origin.after else f"before {origin.where}"
+        yield f"Look {between} in forward: log(0), division by 0, sqrt of a negative number or exp of a large one; "\
+            "guard it, for example with clamp_min(1e-8)."
     elif origin.kind == "gradient":
         yield f"Look at what follows {_place(origin)}: sqrt, norm and pow have an infinite derivative at 0; add 1e-8 "\
             "inside them."

@@ -484,7 +484,7 @@ def squeeze_and_excitation():
         def __init__(self):
             super().__init__()
             self.stem, self.body = nn.Conv2d(1, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
-            self.gate = nn.Sequential(nn.Linear(16, 4), nn.ReLU(), nn.Linear(4, 16), nn.Sigmoid())
+            self.gate = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 16), nn.Sigmoid())
             self.head = nn.Linear(16 * 4, 4)
 
         def forward(self, x):

@@ -1,0 +1,462 @@
+"""Broken training programs: one fault each, with the rules that may name its cause."""
+
+from __future__ import annotations
+
+import torch
+from bases import clusters, classification, images, loaders, mlp, needle_tokens, series, smooth_function
+from torch import nn
+from torch.nn import functional as F
+
+from gradcheck_kit.target import Target
+
+BROKEN = {}
+
+
+def fault(*causes):
+    def register(make):
+        BROKEN[make.__name__] = (make, causes)
+        return make
+
+    return register
+
+
+def sgd(model, lr=0.05):
+    return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+
+
+# ---- gradient flow ----
+
+
+@fault("vanishing-gradient")
+def sigmoid_mlp_of_ten_layers():
+    model = mlp([20, *[64] * 9, 4], nn.Sigmoid)
+    return classification(model, clusters(), sgd(model, 0.1))
+
+
+@fault("vanishing-gradient")
+def sigmoid_mlp_of_seven_layers_with_adam():
+    return classification(mlp([20, *[64] * 7, 4], nn.Sigmoid), clusters())
+
+
+@fault("vanishing-gradient")
+def functional_sigmoid_cnn():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convs = nn.ModuleList(nn.Conv2d(1 if i == 0 else 12, 12, 3, padding=1) for i in range(9))
+            self.head = nn.Linear(12, 4)
+
+        def forward(self, x):
+            for conv in self.convs:
+                x = torch.sigmoid(conv(x))
+            return self.head(x.mean((2, 3)))
+
+    model = Net()
+    return classification(model, images(), sgd(model))
+
+
+@fault("vanishing-gradient")
+def deep_relu_with_default_initialisation():
+    model = mlp([20, *[64] * 20, 4])
+    return classification(model, clusters(), sgd(model))
+
+
+@fault("vanishing-gradient")
+def regression_with_tiny_weights():
+    model = mlp([10, *[48] * 8, 1], nn.Tanh)
+    for module in model:
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.01)
+    return classification(model, smooth_function(), sgd(model), nn.MSELoss())
+
+
+@fault("exploding-gradient", "learning-rate-too-high")
+def relu_mlp_with_large_weights():
+    model = mlp([20, *[64] * 7, 4])
+    for module in model:
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.8)
+    return classification(model, clusters(), sgd(model, 0.01))
+
+
+@fault("exploding-gradient", "learning-rate-too-high")
+def regression_cnn_with_large_weights():
+    model = nn.Sequential(
+        *[m for i in range(6) for m in (nn.Conv2d(1 if i == 0 else 16, 16, 3, padding=1), nn.ReLU())],
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 1),
+    )  # fmt: skip
+    for module in model:
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=0.5)
+    make = images()
+    return classification(
+        model, lambda n: (lambda x, y: (x, y.float()[:, None]))(*make(n)), sgd(model, 0.01), nn.MSELoss()
+    )
+
+
+@fault("no-gradient")
+def encoder_detached_from_its_head():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.rnn, self.head = nn.Embedding(40, 16), nn.GRU(16, 32, batch_first=True), nn.Linear(32, 4)
+
+        def forward(self, x):
+            return self.head(self.rnn(self.embed(x))[0].amax(1).detach())
+
+    return classification(Net(), needle_tokens())
+
+
+@fault("no-gradient")
+def stem_under_no_grad():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.body = nn.Conv2d(1, 16, 3), nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(16 * 196, 4))
+
+        def forward(self, x):
+            with torch.no_grad():
+                x = self.stem(x)
+            return self.body(x)
+
+    return classification(Net(), images())
+
+
+@fault("no-gradient")
+def adapter_with_both_factors_zero():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.base, self.head = nn.Linear(20, 32), nn.Linear(32, 4)
+            self.down, self.up = nn.Linear(20, 4, bias=False), nn.Linear(4, 32, bias=False)
+            nn.init.zeros_(self.down.weight)
+            nn.init.zeros_(self.up.weight)
+
+        def forward(self, x):
+            return self.head(F.relu(self.base(x) + self.up(self.down(x))))
+
+    return classification(Net(), clusters())
+
+
+@fault("no-gradient")
+def a_branch_that_nobody_calls():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.skip, self.head = nn.Linear(20, 32), nn.Linear(20, 32), nn.Linear(32, 4)
+
+        def forward(self, x):
+            return self.head(F.relu(self.body(x)))
+
+    return classification(Net(), clusters())
+
+
+@fault("dead-units", "no-gradient")
+def relu_cnn_with_a_bias_of_minus_ten():
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 144, 4)
+    )
+    nn.init.constant_(model[2].bias, -10)
+    return classification(model, images(), sgd(model, 0.01))
+
+
+@fault("dead-units", "no-gradient")
+def functional_relu_with_negative_biases():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(20, 64), nn.Linear(64, 64), nn.Linear(64, 4)
+            nn.init.constant_(self.b.bias, -6)
+
+        def forward(self, x):
+            return self.c(F.relu(self.b(F.relu(self.a(x)))))
+
+    model = Net()
+    return classification(model, clusters(), sgd(model, 0.01))
+
+
+@fault("saturated-activation")
+def tanh_mlp_with_large_weights():
+    model = mlp([20, 64, 64, 64, 4], nn.Tanh)
+    for module in model:
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=1.5)
+    return classification(model, clusters(), sgd(model, 0.01))
+
+
+@fault("saturated-activation", "unnormalized-input")
+def sigmoid_cnn_on_raw_pixels():
+    model = nn.Sequential(
+        nn.Conv2d(1, 12, 5), nn.Sigmoid(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12 * 36, 32), nn.Sigmoid(),
+        nn.Linear(32, 4),
+    )  # fmt: skip
+    make = images()
+    return classification(model, lambda n: (lambda x, y: ((x * 60 + 128).clamp(0, 255), y))(*make(n)), sgd(model))
+
+
+@fault("non-finite")
+def logarithm_of_zero():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(20, 32), nn.Linear(32, 4)
+
+        def forward(self, x):
+            return self.b(torch.log(F.relu(self.a(x))))
+
+    return classification(Net(), clusters())
+
+
+@fault("non-finite")
+def norm_with_a_kink_at_zero():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(20, 32), nn.Linear(32, 4)
+
+        def forward(self, x):
+            h = F.relu(self.a(x))
+            return self.b(h - (h - h).square().sum(1, keepdim=True).sqrt())
+
+    return classification(Net(), clusters())
+
+
+@fault("non-finite", "non-finite-input")
+def a_nan_among_the_inputs():
+    make = clusters()
+
+    def with_nan(n):
+        x, y = make(n)
+        x[torch.randint(0, n, (max(1, n // 50),)), 3] = float("nan")
+        return x, y
+
+    return classification(mlp([20, 64, 4]), with_nan)
+
+
+# ---- optimisation ----
+
+
+@fault("not-optimized")
+def optimizer_of_the_last_layer_only():
+    model = mlp([20, 64, 64, 4])
+    return classification(model, clusters(), torch.optim.Adam(model[-1].parameters(), lr=1e-3))
+
+
+@fault("not-optimized")
+def optimizer_of_another_object():
+    model = mlp([20, 64, 64, 4])
+    return classification(model, clusters(), torch.optim.Adam(mlp([20, 64, 64, 4]).parameters(), lr=1e-3))
+
+
+@fault("not-optimized")
+def head_replaced_after_the_optimizer_was_made():
+    model = mlp([20, 64, 64, 10])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    model[-1] = nn.Linear(64, 4)
+    return classification(model, clusters(), optimizer)
+
+
+@fault("parameter-unchanged", "learning-rate-too-low")
+def a_group_with_learning_rate_zero():
+    model = mlp([20, 64, 64, 4])
+    groups = [{"params": model[:2].parameters(), "lr": 0.0}, {"params": model[2:].parameters()}]
+    return classification(model, clusters(), torch.optim.Adam(groups, lr=1e-3))
+
+
+@fault("learning-rate-too-high")
+def mlp_with_adam_at_one():
+    model = mlp([20, 64, 64, 4])
+    return classification(model, clusters(), torch.optim.Adam(model.parameters(), lr=1.0))
+
+
+@fault("learning-rate-too-high")
+def cnn_with_sgd_at_five():
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten(),
+        nn.Linear(16 * 25, 4),
+    )  # fmt: skip
+    return classification(model, images(), sgd(model, 5.0))
+
+
+@fault("learning-rate-too-high")
+def regression_with_sgd_at_two():
+    model = mlp([10, 64, 64, 1])
+    return classification(model, smooth_function(), sgd(model, 2.0), nn.MSELoss())
+
+
+@fault("learning-rate-too-high")
+def transformer_with_adam_at_a_half():
+    from bases import encoder
+
+    target = encoder()
+    target.optimizer = torch.optim.Adam(target.model.parameters(), lr=0.5)
+    return target
+
+
+@fault("learning-rate-too-low", "loss-not-decreasing")
+def mlp_with_sgd_at_a_millionth():
+    model = mlp([20, 64, 64, 4])
+    return classification(model, clusters(), torch.optim.SGD(model.parameters(), lr=1e-6))
+
+
+@fault("learning-rate-too-low", "loss-not-decreasing")
+def lstm_with_adam_at_a_hundred_millionth():
+    from bases import lstm
+
+    target = lstm()
+    target.optimizer = torch.optim.Adam(target.model.parameters(), lr=1e-8)
+    return target
+
+
+@fault("learning-rate-too-low", "loss-not-decreasing")
+def regression_at_a_ten_millionth():
+    model = mlp([10, 64, 64, 1], nn.Tanh)
+    return classification(model, smooth_function(), torch.optim.SGD(model.parameters(), lr=1e-7), nn.MSELoss())
+
+
+# ---- initialisation, model and loss ----
+
+
+@fault("initial-loss", "bad-initialization")
+def head_with_huge_weights():
+    model = mlp([20, 64, 4])
+    nn.init.normal_(model[-1].weight, std=30)
+    return classification(model, clusters(), torch.optim.Adam(model.parameters(), lr=1e-3))
+
+
+@fault("unregistered-module")
+def layers_in_a_python_list():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.head = nn.Conv2d(1, 8, 3, padding=1), nn.Linear(8, 4)
+            self.blocks = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(3)]
+
+        def forward(self, x):
+            x = self.stem(x)
+            for block in self.blocks:
+                x = x + F.relu(block(x))
+            return self.head(x.mean((2, 3)))
+
+    return classification(Net(), images())
+
+
+@fault("unregistered-module")
+def heads_in_a_python_dict():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.LSTM(1, 32, batch_first=True)
+            self.heads = {"class": nn.Linear(32, 3)}
+
+        def forward(self, x):
+            return self.heads["class"](self.rnn(x)[0][:, -1])
+
+    return classification(Net(), series(), None)
+
+
+@fault("unregistered-module")
+def a_layer_built_in_forward():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(32, 4)
+
+        def forward(self, x):
+            return self.head(nn.Linear(20, 32)(x).relu())
+
+    return classification(Net(), clusters())
+
+
+@fault("loss-broadcast")
+def squared_error_of_a_column_and_a_row():
+    make = smooth_function()
+    return classification(
+        mlp([10, 64, 1]), lambda n: (lambda x, y: (x, y[:, 0]))(*make(n)), None, nn.MSELoss()
+    )
+
+
+@fault("loss-broadcast")
+def handwritten_error_of_a_row_and_a_column():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = mlp([10, 64, 1])
+
+        def forward(self, x):
+            return self.net(x)[:, 0]
+
+    return classification(Net(), smooth_function(), None, lambda out, y: (out - y.float()).abs().mean())
+
+
+# ---- evaluation ----
+
+
+@fault("eval-nondeterministic")
+def functional_dropout_without_training_flag():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(20, 64), nn.Linear(64, 4)
+
+        def forward(self, x):
+            return self.b(F.dropout(F.relu(self.a(x)), 0.3))
+
+    return classification(Net(), clusters())
+
+
+@fault("eval-nondeterministic")
+def attention_dropout_at_evaluation():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.qkv, self.head = nn.Embedding(40, 32), nn.Linear(32, 96), nn.Linear(32, 4)
+
+        def forward(self, x):
+            q, k, v = self.qkv(self.embed(x)).chunk(3, -1)
+            return self.head(F.scaled_dot_product_attention(q, k, v, dropout_p=0.2).mean(1))
+
+    return classification(Net(), needle_tokens())
+
+
+@fault("eval-nondeterministic")
+def noise_that_ignores_the_mode():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 16, 3), nn.Linear(16, 4)
+
+        def forward(self, x):
+            h = F.relu(self.conv(x + 0.3 * torch.randn_like(x)))
+            return self.head(h.mean((2, 3)))
+
+    return classification(Net(), images())
+
+
+@fault("eval-accuracy", "train-eval-gap")
+def test_labels_in_another_order():
+    model, make = mlp([20, 64, 4]), clusters()
+    train, _ = loaders(make)
+    _, test = loaders(lambda n: (lambda x, y: (x, (y + 1) % 4))(*make(n)))
+    return Target(model, train, test, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=3e-3))
+
+
+@fault("eval-accuracy", "train-eval-gap")
+def test_images_scaled_otherwise():
+    model, make = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 196, 4)), images()
+    train, _ = loaders(make)
+    _, test = loaders(lambda n: (lambda x, y: (x * 0 + 200 + x, y))(*make(n)))
+    return Target(model, train, test, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=3e-3))
+
+
+@fault("no-gradient", "cannot-fit-one-batch", "symmetric-initialization", "input-ignored")
+def input_multiplied_by_zero():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = mlp([20, 64, 4])
+
+        def forward(self, x):
+            return self.net(x * 0)
+
+    return classification(Net(), clusters())
