@@ -22,6 +22,7 @@ from gradcheck_kit.trace import Trace
 if TYPE_CHECKING:
     from gradcheck_kit.probe import scan
     from gradcheck_kit.target import Target
+    from gradcheck_kit.target.datasets import load_digits
 
 __version__ = "0.1.0"
 
@@ -35,11 +36,16 @@ __all__ = [
     "Target",
     "Trace",
     "hookimpl",
+    "load_digits",
     "rule",
     "scan",
 ]
 
-_NEEDS_TORCH = {"scan": "gradcheck_kit.probe", "Target": "gradcheck_kit.target"}
+_NEEDS_TORCH = {
+    "scan": "gradcheck_kit.probe",
+    "Target": "gradcheck_kit.target",
+    "load_digits": "gradcheck_kit.target.datasets",
+}
 
 
 def __getattr__(name: str) -> Any:

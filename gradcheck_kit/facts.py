@@ -179,6 +179,7 @@ class Training:
     synthetic: bool  # inputs or targets were made up: there may be nothing to learn but by heart
     learning_rates: tuple[float, ...]  # of the optimizer's groups
     optimizer: str
+    optimizer_given: bool  # by the user; else the probe's own rate may simply not suit the model
     norm_layers: int  # BatchNorm, LayerNorm and the like that ran
 
     # -- the loss --
@@ -283,6 +284,14 @@ class Training:
             if values:
                 profile.append((o, median(values) * math.sqrt(math.prod(o.shape))))
         return profile
+
+    def hidden_activations(self) -> list[ActivationRecord]:
+        """The activations that some layer with weights follows: what comes after the last one shapes the output.
+
+        Outputs may saturate, and those of classes that never occur may die.
+        """
+        last = max((p.order for p in self.parameters if p.order is not None and len(p.shape) >= 2), default=-1)
+        return [a for a in self.activations if a.order < last and not a.is_output]
 
     @property
     def explosion_at_start(self) -> float | None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from gradcheck_kit.errors import ProbeError
-from gradcheck_kit.experiments import Probe
+from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.experiments.training import trained_tensors
 from gradcheck_kit.facts import ClassAccuracy, Evaluation, RandomOperation
 from gradcheck_kit.observe.functions import ModuleStack, source_line
@@ -27,6 +27,8 @@ MOST_SAMPLES = 10_000  # of test data: enough for a standard error of half a per
 def evaluate(probe: Probe) -> Evaluation:
     """Accuracy per class and loss over the test data, and whether two evaluations of one batch agree."""
     prepared = probe.prepared
+    if prepared.task.training_step is not None:
+        raise NotApplicable("the target brings a training step, which says nothing about evaluation mode")
     with workspace(prepared, seed=prepared.settings.seed) as work:
         if probe.trained is not None:
             with torch.no_grad():

@@ -64,6 +64,6 @@ def _losses(probe: Probe, factor: float) -> tuple[float, ...]:
             losses.append(math.nan if math.isnan(value) else value)
             if not math.isfinite(value):
                 break
-            loss.backward()  # type: ignore[no-untyped-call]
+            work.backward(loss)
             work.update(batch)
     return tuple(losses)

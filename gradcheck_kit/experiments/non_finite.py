@@ -27,7 +27,7 @@ def find_non_finite(prepared: Prepared, step: int) -> NonFinite | None:
             work.clear_gradients()
             if number < step - 1:
                 _, loss = work.step(batch)
-                loss.backward()  # type: ignore[no-untyped-call]
+                work.backward(loss)
             elif found := _look(work, batch, number):
                 return found
             work.update(batch)
@@ -61,7 +61,7 @@ def _look(work: Workspace, batch: Any, step: int) -> NonFinite | None:
             return made("output", name, tensor, type(module).__name__, seen.after, alone=seen.inputs_finite)  # type: ignore[no-any-return]
         if not finite(loss):
             return made("loss", "", loss)  # type: ignore[no-any-return]
-        loss.backward()  # type: ignore[no-untyped-call]
+        work.backward(loss)
     if seen.bad_gradient is not None:
         name, module, tensor = seen.bad_gradient
         return made("gradient", name, tensor, type(module).__name__, seen.gradient_after)  # type: ignore[no-any-return]

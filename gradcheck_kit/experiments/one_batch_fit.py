@@ -74,7 +74,7 @@ def _attempt(work: Workspace, batch: Any, steps: int, probe: Probe) -> tuple[Fit
                 break
             if step >= 2 and FitAttempt(name, tuple(losses[-3:]), accuracy).fitted(max(losses[0], constant or 0.0)):
                 break
-            loss.backward()  # type: ignore[no-untyped-call]
+            work.backward(loss)
             work.update(batch)
     except Exception as error:
         raise ProbeError(f"{probe.prepared.name}: training on {SAMPLES} samples raised {located(error)}") from error

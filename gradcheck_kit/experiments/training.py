@@ -111,7 +111,7 @@ class _Run:
         work = self.work
         work.clear_gradients()
         output, loss = work.step(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        work.backward(loss)
         self._keep(output, loss, batch)
         work.update(batch)
 
@@ -121,7 +121,7 @@ class _Run:
         with self.outputs.step():
             output = self._forward(batch, phase)
             loss = work.task.loss(output, batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            work.backward(loss)
         self._keep(output, loss, batch)
         classes = work.task.classes(output, batch)
         with self.parameters.step():
@@ -188,6 +188,7 @@ class _Run:
             synthetic=self.prepared.synthetic,
             learning_rates=tuple(float(g["lr"]) for o in work.optimizers for g in o.param_groups if "lr" in g),
             optimizer=describe_optimizers(work.optimizers),
+            optimizer_given=self.prepared.optimizer_chosen,
             norm_layers=sum(
                 any(n in type(self.outputs.sites[i][1]).__name__ for n in NORMS) for i in self.outputs.order
             ),

@@ -31,7 +31,7 @@ def look_at_wiring(probe: Probe) -> Wiring:
             broadcasts = tuple(Broadcast(b.operation, b.prediction, b.target, b.result) for b in watch.found)
         else:
             loss = work.task.loss(output, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        work.backward(loss)
         owned = {id(p) for o in work.optimizers for g in o.param_groups for p in g["params"]}
         return Wiring(
             parameters=tuple(_parameters(work.model, owned)),

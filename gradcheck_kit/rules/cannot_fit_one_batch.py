@@ -48,9 +48,7 @@ def _skip_unless_stuck(fit: OneBatchFit, best: FitAttempt) -> None:
         raise Skip(f"not fitted in {len(best.losses)} steps, which are too few to tell; use --steps 60 or more")
     if _still_falling(best):
         raise Skip(f"{went} and is still falling")
-    # Where classes are wrong too, half of the way is far too little; otherwise nobody knows how far it can go.
-    share = 0.5 if best.accuracy is not None else 0.9
-    limit = share * fit.constant_loss if fit.constant_loss is not None else 0.95 * best.losses[0]
+    limit = 0.9 * fit.constant_loss if fit.constant_loss is not None else 0.95 * best.losses[0]
     if not _end(best) > limit:
         raise Skip(f"{went}, which may be all that it can")
 

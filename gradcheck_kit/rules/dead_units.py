@@ -15,18 +15,21 @@ def dead_units(training: Training, *, share: float = 0.5) -> Iterator[Finding]:
     A unit is dead when it is active in fewer than 1 % of the samples of the last looks; sparse batches are healthy.
     An error when the run did not learn, else a warning.
     """
-    can_die = [a for a in training.activations if a.dead_share is not None]
+    can_die = [a for a in training.hidden_activations() if a.dead_share is not None]
     if not can_die:
-        raise Skip("no activation ran that has units which can die, such as ReLU")
+        raise Skip("no hidden activation ran that has units which can die, such as ReLU")
     judged = [a for a in can_die if a.samples >= ENOUGH_SAMPLES]
     if not judged:
         raise Skip(f"only {max(a.samples for a in can_die)} samples were seen; {ENOUGH_SAMPLES} are needed to judge")
     dead = [a for a in judged if _mostly_dead(a, share)]
+    if not training.optimizer_given:
+        # What dies under a learning rate that nobody chose is not the model's fault.
+        dead = [a for a in dead if _dead_at_start(a, share)]
     if not dead:
         return
     harm = training.harm
     worst = max(dead, key=_share)
-    born_dead = [a for a in dead if a.dead_share_at_start is not None and a.dead_share_at_start > share]
+    born_dead = [a for a in dead if _dead_at_start(a, share)]
     message = (
         f"{_share(worst):.0%} of the {worst.units} units of {worst.name} are active in less than 1 % of "
         f"{worst.samples} samples; up to {share:.0%} is healthy."
@@ -42,6 +45,10 @@ def dead_units(training: Training, *, share: float = 0.5) -> Iterator[Finding]:
         severity=None if harm else "warning",
         profile=tuple(Bar(a.name, a.function, a.dead_share) for a in judged) if len(judged) > 1 else (),
     )
+
+
+def _dead_at_start(activation: ActivationRecord, share: float) -> bool:
+    return activation.dead_share_at_start is not None and activation.dead_share_at_start > share
 
 
 def _mostly_dead(activation: ActivationRecord, share: float) -> bool:

@@ -22,6 +22,8 @@ def exploding_gradient(training: Training, *, ratio: float = 70.0) -> Iterator[F
         return
     depth = training.explosion_at_start
     growth = max(totals[1:], default=0.0) / totals[0] if totals and totals[0] > 0 else 0.0
+    if not training.optimizer_given:
+        growth = 0.0  # over steps it comes of a learning rate that nobody chose
     started_high = depth is not None and not depth <= ratio
     if not started_high and growth <= ratio and not (math.isinf(growth) or math.isnan(growth)):
         return

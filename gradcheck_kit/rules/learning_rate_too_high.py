@@ -24,6 +24,8 @@ def learning_rate_too_high(
     harm = training.harm
     if not harm:
         return
+    if not training.optimizer_given:
+        raise Skip("the learning rate is the probe's own; choose one with --lr")
     if training.explosion_at_start is not None and training.explosion_at_start > 1000:
         raise Skip("the gradient explodes before the first update (see exploding-gradient)")
     if training.non_finite is not None and training.non_finite.step == 0:

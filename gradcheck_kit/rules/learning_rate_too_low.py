@@ -14,6 +14,8 @@ def learning_rate_too_low(
 
     Below a tenth of `ratio` no trial need succeed: such updates would take thousands of steps to change anything.
     """
+    if not training.optimizer_given:
+        raise Skip("the learning rate is the probe's own; choose one with --lr")
     update = middle(p.update_ratio() for p in training.parameters if p.is_weight and p.optimized and p.trainable)
     if update is None:
         raise Skip("no weight is in an optimizer")

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import OneBatchFit, Training
+from gradcheck_kit.facts import LearningRateResponse, OneBatchFit, Training
 from gradcheck_kit.rule import Finding, Skip, rule
 
 
-@rule("GK205", needs=(Training,), uses=(OneBatchFit,), explains=("GK601",), severity="warning")
-def loss_not_decreasing(training: Training, fit: OneBatchFit | None, *, steps: int = 20) -> Iterator[Finding]:
+@rule("GK205", needs=(Training,), uses=(OneBatchFit, LearningRateResponse), explains=("GK601",), severity="warning")
+def loss_not_decreasing(
+    training: Training, fit: OneBatchFit | None, response: LearningRateResponse | None, *, steps: int = 20
+) -> Iterator[Finding]:
     """The loss shows no significant decrease over the probe (Mann-Kendall, p > 0.01), or stays at chance.
 
     Where the same setup learns one batch by heart, the probe may be too short for the task, and nothing is said.
@@ -21,6 +23,11 @@ def loss_not_decreasing(training: Training, fit: OneBatchFit | None, *, steps: i
         return
     if training.finite and fit is not None and fit.attempts[0].fitted(fit.constant_loss):
         raise Skip(f"{harm}, but one batch is learned by heart: {len(training.losses)} steps may be too few to tell")
+    if not training.optimizer_given and response is not None:
+        suited = [t.factor for t in response.trials if t.learned(training.constant_loss)]
+        if suited:
+            rate = training.learning_rates[0] * suited[0]
+            raise Skip(f"{harm} with the probe's own optimizer, which does not suit the model; --lr {rate:.1g} does")
     yield Finding(
         where="loss",
         message=f"Over {len(training.losses)} steps {harm}.",

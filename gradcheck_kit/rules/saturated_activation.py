@@ -13,7 +13,7 @@ def saturated_activation(training: Training, *, share: float = 0.5) -> Iterator[
     An output may saturate: a trained classifier's should. A hidden activation that starts and stays saturated is a
     warning, and with a run that does not learn an error.
     """
-    bounded = [a for a in training.activations if a.saturated_share is not None and not a.is_output]
+    bounded = [a for a in training.hidden_activations() if a.saturated_share is not None]
     if not bounded:
         raise Skip("no hidden activation with flat ends ran, such as sigmoid or tanh")
     harm = training.harm

@@ -48,7 +48,7 @@ def vanishing_gradient(training: Training, *, ratio: float = 1e-3) -> Iterator[F
 
 
 def _blame(training: Training) -> str:
-    functions = [a.function for a in training.activations if a.function in BOUNDED and not a.is_output]
+    functions = [a.function for a in training.hidden_activations() if a.function in BOUNDED]
     if not functions:
         return ""
     name = max(set(functions), key=functions.count)
@@ -56,7 +56,7 @@ def _blame(training: Training) -> str:
 
 
 def _fixes(training: Training, weights: list[ParameterRecord]) -> Iterator[str]:
-    bounded = [a for a in training.activations if a.function in BOUNDED and not a.is_output]
+    bounded = [a for a in training.hidden_activations() if a.function in BOUNDED]
     layers = [p.layer for p in weights]
     kinds = listed(sorted({p.layer_type for p in weights}))
     if bounded:

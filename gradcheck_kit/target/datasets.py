@@ -90,7 +90,7 @@ class _Adapted(Dataset[Any]):
 
 def _load(name: str, data_dir: str | None) -> _Images:
     if name == "digits":
-        return _digits()
+        return _Images(*load_digits(), 10, (1, 8, 8))
     if name == "fake":
         return _fake()
     if name in _DOWNLOADS:
@@ -108,16 +108,17 @@ def _load(name: str, data_dir: str | None) -> _Images:
 # ---- shipped -----------------------------------------------------------------------------------------------------
 
 
-def _digits() -> _Images:
-    """1,797 handwritten digits of 8x8 pixels from 0 to 16 (Alpaydin and Kaynak 1998; data/DIGITS-LICENSE.txt)."""
+def load_digits() -> tuple[TensorDataset, TensorDataset]:
+    """1,437 training and 360 test images of handwritten digits: float (1, 8, 8), standardised, and a class 0 to 9.
+
+    Alpaydin and Kaynak (1998), UCI; the licence is in data/DIGITS-LICENSE.txt.
+    """
     packed = (resources.files("gradcheck_kit.target") / "data" / "digits.gz").read_bytes()
     values = torch.frombuffer(bytearray(gzip.decompress(packed)), dtype=torch.uint8)
     labels, images = values[:1797].long(), values[1797:].reshape(1797, 1, 8, 8) / 16
     train, test = _split(labels.tolist())
     images = (images - images[train].mean()) / images[train].std()
-    return _Images(
-        TensorDataset(images[train], labels[train]), TensorDataset(images[test], labels[test]), 10, (1, 8, 8)
-    )
+    return TensorDataset(images[train], labels[train]), TensorDataset(images[test], labels[test])
 
 
 def _split(labels: list[int]) -> tuple[list[int], list[int]]:

@@ -63,7 +63,13 @@ class Prepared:
 
     @property
     def optimizer_given(self) -> bool:
+        """Whether the optimizer is the user's own object, with parameters of the user's choice."""
         return bool(self.optimizers) and self.settings.optimizer is None
+
+    @property
+    def optimizer_chosen(self) -> bool:
+        """Whether the user chose optimizer or learning rate at all."""
+        return bool(self.optimizers) or self.settings.optimizer is not None or self.settings.lr is not None
 
 
 @dataclass(slots=True)
@@ -95,13 +101,18 @@ class Workspace:
         output = self.task.forward(self.model, batch)
         return output, self.task.loss(output, batch)
 
+    def backward(self, loss: Tensor) -> None:
+        """Backpropagate. A loss that depends on no parameter has nothing to do: every gradient stays None."""
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+
     def update(self, batch: Any) -> None:
         """One step of every optimizer. LBFGS evaluates the model again, on the same batch."""
 
         def closure() -> Tensor:
             self.clear_gradients()
             _, loss = self.step(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            self.backward(loss)
             return loss
 
         for optimizer in self.optimizers:
@@ -592,17 +603,12 @@ def _run(prepared: Prepared, batch: Any) -> None:
             moved = work.to_device(batch)
             _, loss = work.step(moved)
             stage = "backward"
-            if not loss.requires_grad:
-                if not any(p.requires_grad for p in work.parameters()):
-                    raise TargetError(
-                        f"{prepared.name} has no trainable parameter: nothing can learn; "
-                        "set requires_grad=True on those that should"
-                    )
-                raise ProbeError(
-                    "the loss does not depend on any trainable parameter: every path from it is cut by detach(), "
-                    "torch.no_grad(), argmax or .item(); compute it from the model's output with torch operations"
+            if not any(p.requires_grad for p in work.parameters()):
+                raise TargetError(
+                    f"{prepared.name} has no trainable parameter: nothing can learn; "
+                    "set requires_grad=True on those that should"
                 )
-            loss.backward()  # type: ignore[no-untyped-call]
+            work.backward(loss)
     except (DataError, ProbeError, TargetError):
         raise
     except Exception as error:

@@ -117,7 +117,10 @@ class Task:
     def _rewards_classes(self, output: Any, prediction: Tensor, target: Tensor, form: str, batch: Any) -> bool:
         """Whether raising the true class's score lowers the loss, for nine samples in ten: else the integers are no
         classes of this output, as in metric learning, where a 16-wide embedding meets labels below 16."""
-        (slope,) = torch.autograd.grad(self.loss(output, batch), prediction, retain_graph=True, allow_unused=True)
+        loss = self.loss(output, batch)
+        if not (loss.requires_grad and prediction.requires_grad):
+            return True  # nothing can learn, and the probe will say why
+        (slope,) = torch.autograd.grad(loss, prediction, retain_graph=True, allow_unused=True)
         if slope is None:
             return False
         if form in ("logits", "probabilities"):

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gradcheck_kit.rule import Skip
+from gradcheck_kit.rules.no_gradient import no_gradient
+from gradcheck_kit.testing import RECORDED, activation, apply, judge, output, parameter, poisoned, stack, training
+
+
+def run(*parameters, outputs=(), **changes):
+    return training(parameters=parameters, outputs=outputs, activations=(), **changes)
+
+
+def without(name, value=None, **changes):
+    return parameter(name, gradient_rms=value, gradient_max=value, **changes)
+
+
+def experts(*busy):
+    """Four experts of which those that are named ran."""
+    names = [f"experts.{i}.weight" for i in range(4)]
+    ran = {f"experts.{i}" for i in busy}
+    parameters = [parameter(n) if n.rpartition(".")[0] in ran else without(n, order=None) for n in names]
+    return run(*parameters, outputs=tuple(output(name) for name in sorted(ran)))
+
+
+# ---- no gradient ----
+
+
+def test_it_names_the_layers_that_get_none():
+    (finding,) = apply(no_gradient, training(**stack([None, None, 1e-3])))
+    assert finding.where == "0"
+    assert finding.message.startswith("0 and 2: each of 4 parameters gets no gradient at all 20 recorded steps")
+    assert finding.evidence["parameters"] == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    assert finding.severity is None
+
+
+def test_it_names_the_place_where_the_gradient_is_lost():
+    (finding,) = apply(no_gradient, training(**stack([None, None, 1e-3])))
+    assert "lost after 3 (Relu) and before the output of 4 (Linear)" in finding.message
+    assert finding.fixes[0].startswith("Remove the detach(), .data, torch.no_grad(), argmax")
+    assert "after 3 (Relu) and before the output of 4 (Linear)" in finding.fixes[0]
+    assert "If 0 and 2 is frozen on purpose" in finding.fixes[1]
+
+
+def test_it_names_a_single_parameter_in_the_model_itself():
+    (finding,) = apply(no_gradient, run(without("scale", layer="", order=None), parameter("0.weight")))
+    assert finding.where == "scale"
+    assert "parameter scale gets no gradient" in finding.message
+
+
+# ---- a gradient of zero ----
+
+
+def test_it_finds_a_gradient_of_exactly_zero():
+    (finding,) = apply(no_gradient, training(**stack([0.0, 0.0, 1e-3])))
+    assert "gets a gradient of exactly zero at all 20 recorded steps" in finding.message
+    assert finding.evidence["exactly_zero"] is True
+    assert finding.severity is None
+    assert finding.fixes[-1].startswith("Look for a factor of exactly zero between 0 and 2 and the loss")
+
+
+def test_it_brings_dead_activations_back_to_life_first():
+    dead = activation("3", dead_share=1.0, order=3)
+    (finding,) = apply(no_gradient, training(**{**stack([0.0, 0.0, 1e-3]), "activations": (dead,)}))
+    assert finding.fixes[0].startswith("Bring 3 back to life")
+
+
+def test_it_warns_when_only_biases_get_zero():
+    (finding,) = apply(no_gradient, run(parameter("0.weight"), without("0.bias", 0.0), outputs=(output("0"),)))
+    assert finding.severity == "warning"
+    assert finding.where == "0"
+
+
+# ---- layers that never ran ----
+
+
+def test_it_warns_of_a_layer_that_never_ran():
+    (finding,) = apply(no_gradient, run(parameter("0.weight"), without("aux.weight", order=None), outputs=(output(),)))
+    assert finding.severity == "warning"
+    assert finding.where == "aux"
+    assert finding.message == "aux never ran in forward, so parameter aux.weight never learns."
+    assert finding.fixes[0].startswith("Call aux in forward, or remove it")
+
+
+def test_it_passes_idle_experts_beside_busy_twins():
+    assert apply(no_gradient, experts(0, 2)) == ()
+
+
+def test_it_warns_when_no_expert_ran():
+    (finding,) = apply(no_gradient, experts())
+    assert finding.severity == "warning"
+    assert finding.message.startswith("experts.0, experts.1, experts.2 and experts.3 never ran")
+
+
+def test_it_wants_a_twin_of_the_same_shape():
+    odd = run(
+        parameter("heads.0.weight"), without("heads.1.weight", shape=(7, 32), order=None), outputs=(output("heads.0"),)
+    )
+    (finding,) = apply(no_gradient, odd)
+    assert finding.where == "heads.1"
+
+
+# ---- silence ----
+
+
+def test_it_passes_a_healthy_run():
+    assert apply(no_gradient, training()) == ()
+
+
+def test_it_passes_frozen_layers():
+    made = stack([None, None, 1e-3])
+    frozen = tuple(replace(p, trainable=p.layer == "4") for p in made["parameters"])
+    assert apply(no_gradient, training(**{**made, "parameters": frozen})) == ()
+
+
+def test_it_passes_what_a_zero_head_keeps_from_a_gradient_at_step_0_only():
+    waking = (0.0,) + (1e-3,) * (RECORDED - 1)
+    assert apply(no_gradient, training(**stack([waking, waking, 1e-3]))) == ()
+
+
+def test_it_passes_a_branch_that_is_used_in_a_single_step():
+    once = (None,) * (RECORDED - 1) + (1e-3,)
+    assert apply(no_gradient, training(**stack([once, 1e-3, 1e-3]))) == ()
+
+
+def test_it_fails_nothing_for_a_zero_gradient_in_a_run_of_one_step():
+    """A zero-initialised head gives the layers below it exactly zero at step 0, and is healthy."""
+    assert judge(no_gradient, training(losses=(2.3,), **stack([0.0, 0.0, 1e-3]))).status != "failed"
+
+
+def test_it_fails_nothing_where_no_step_was_recorded():
+    assert judge(no_gradient, training(recorded=())).status == "skipped"
+
+
+def test_it_skips_a_model_in_which_everything_is_frozen():
+    with pytest.raises(Skip, match="no parameter requires a gradient"):
+        apply(no_gradient, run(parameter(trainable=False)))
+
+
+def test_it_does_not_pass_gradients_that_are_all_nan():
+    assert judge(no_gradient, poisoned(training())).status != "passed"
