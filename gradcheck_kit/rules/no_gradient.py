@@ -105,4 +105,5 @@ def _fixes(
         f"Remove the detach(), .data, torch.no_grad(), argmax, .item() or NumPy conversion {place}: autograd does not "
         "see through it."
     )
-    yield f"If {layers} is frozen on purpose, say so: set requires_grad_(False) on its parameters."
+    if len(cut) < sum(p.trainable for p in training.parameters):
+        yield f"If that is on purpose, say so: set requires_grad_(False) on {layers}."

@@ -27,7 +27,7 @@ def not_optimized(wiring: Wiring) -> Iterator[Finding]:
         "torch.optim.X(model.parameters(), ...)."
     ]
     if not foreign:
-        fixes.append(f"If {layers} is frozen on purpose, say so: set requires_grad_(False) on its parameters.")
+        fixes.append(f"If that is on purpose, say so: set requires_grad_(False) on {layers}.")
     yield Finding(
         where=forgotten[0].layer or forgotten[0].name,
         message=f"{len(forgotten)} of {len(wiring.parameters)} parameters receive a gradient but are in no optimizer, "

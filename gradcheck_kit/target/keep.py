@@ -68,6 +68,8 @@ def keep_state(model: nn.Module, loss_fn: Any, optimizers: Sequence[Optimizer]) 
     for optimizer in optimizers:
         held |= {id(p): p for group in optimizer.param_groups for p in group["params"]}
     values = {key: (t.data, t.detach().clone(), t.grad, t.requires_grad) for key, t in held.items()}
+    for tensor in held.values():
+        tensor.grad = None  # backward adds in place to a gradient that is there
     groups = [[dict(group) for group in optimizer.param_groups] for optimizer in optimizers]
     states = [optimizer.state for optimizer in optimizers]
     for optimizer in optimizers:

@@ -138,7 +138,7 @@ def workspace(prepared: Prepared, *, seed: int = 0, optimizer: Optimizer | str |
         warnings.simplefilter("ignore")
         model, loss_fn, optimizers = prepared.model, prepared.task.loss_fn, list(prepared.optimizers)
         if prepared.in_place:
-            stack.enter_context(keep_state(model, loss_fn, optimizers))
+            stack.enter_context(keep_state(model, loss_fn, prepared.optimizers))
         else:
             model, loss_fn, optimizers = copied(model, loss_fn, optimizers)
         stack.enter_context(torch.enable_grad())
@@ -273,7 +273,8 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
         batch = first_batch(train, target.train_name)
     check_finite_labels(batch)
     prepared = replace(prepared, batch_size=batch_size_of(batch))
-    prepared = _try_once(prepared, batch, form)
+    with keep_state(model, target.loss_fn, optimizers):  # the loss may reach for the user's own objects
+        prepared = _try_once(prepared, batch, form)
     if prepared.task.loss_fn is not None and target.loss_fn is None and target.training_step is None:
         supplied.append(f"no loss_fn found: {prepared.task.loss_name} fits the output")
     if not optimizers and settings.optimizer is None:
@@ -553,7 +554,6 @@ def _try_once(prepared: Prepared, batch: Any, form: Form | None) -> Prepared:
     """The prepared target with batch form and loss settled by one forward and backward pass."""
     if prepared.task.training_step is not None:
         prepared = replace(prepared, task=replace(prepared.task, loss_name="training_step"))
-        _run(prepared, batch)
         return _notice_shared_objects(prepared, batch)
     has_loss = prepared.task.loss_fn is not None
     forms = [form] if form else list(find_form(prepared.model, batch, has_loss=has_loss))
@@ -591,7 +591,6 @@ def _settle_loss(prepared: Prepared, batch: Any) -> Prepared:
     # The loss that was found may be ours; the user's own stays the original object, not the workspace's copy.
     task = replace(task, loss_fn=prepared.task.loss_fn or task.loss_fn)
     settled = replace(prepared, task=task)
-    _run(settled, batch)
     return _notice_shared_objects(settled, batch)
 
 
@@ -620,18 +619,8 @@ def _notice_shared_objects(prepared: Prepared, batch: Any) -> Prepared:
 
     A regulariser or a physics-informed loss that names the global `model` leaves its gradient there.
     """
-    if prepared.in_place:
-        return prepared
-    originals = list(prepared.model.parameters())
-    kept = [p.grad for p in originals]
-    for parameter in originals:
-        parameter.grad = None
-    try:
-        _run(prepared, batch)
-        reached = any(p.grad is not None for p in originals)
-    finally:
-        for parameter, gradient in zip(originals, kept, strict=True):
-            parameter.grad = gradient
+    _run(prepared, batch)
+    reached = any(p.grad is not None for p in prepared.model.parameters())
     return replace(prepared, in_place=True) if reached else prepared
 
 

@@ -4,14 +4,14 @@ import pytest
 
 from gradcheck_kit.rule import Skip
 from gradcheck_kit.rules.exploding_gradient import exploding_gradient
-from gradcheck_kit.testing import RECORDED, apply, falling, flat, poisoned, stack, training
+from gradcheck_kit.testing import RECORDED, apply, falling, flat, judge, poisoned, stack, training
 
 GROWING_DOWN = [1e3, 1.0, 1e-2]
 RISING = tuple(10 ** (-3 + 6 * i / (RECORDED - 1)) for i in range(RECORDED))
 
 
 def stuck(gradients, **changes):
-    return training(**{"losses": flat(), **stack(gradients), **changes})
+    return training(**{"losses": flat(), "optimizer_given": True, **stack(gradients), **changes})
 
 
 def test_it_names_the_first_layer_with_ratio_and_limit():
@@ -84,6 +84,16 @@ def test_it_looks_at_depth_before_the_first_update_only():
     later = (1e-3,) + (1e3,) * (RECORDED - 1)
     (finding,) = apply(exploding_gradient, stuck([later, 1e-3, 1e-3]))
     assert "over the recorded steps" in finding.message
+
+
+def test_it_does_not_blame_the_model_for_what_the_probes_own_learning_rate_does():
+    assert apply(exploding_gradient, stuck([RISING] * 3, optimizer_given=False)) == ()
+    assert apply(exploding_gradient, stuck(GROWING_DOWN, optimizer_given=False))
+
+
+@pytest.mark.xfail(reason="harm is not known in under ten steps, and counts as none")
+def test_it_does_not_pass_a_run_that_is_too_short_to_tell():
+    assert judge(exploding_gradient, stuck(GROWING_DOWN, losses=flat(steps=5))).status != "passed"
 
 
 def test_it_skips_a_run_without_finite_gradients():

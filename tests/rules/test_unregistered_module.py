@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from gradcheck_kit.facts import UnregisteredModule
+from gradcheck_kit.rules.unregistered_module import unregistered_module
+from gradcheck_kit.testing import apply, wiring
+
+
+def hidden(where="hidden[0]", **changes):
+    own = {"type": "Linear", "parameters": 2, "trainable": True, "optimized": False}
+    return UnregisteredModule(where=where, **{**own, **changes})
+
+
+def running(*modules):
+    return wiring(unregistered=modules)
+
+
+def test_it_names_the_place_where_the_module_is_kept():
+    (finding,) = apply(unregistered_module, running(hidden("hidden[0]"), hidden("hidden[1]")))
+    assert finding.where == "hidden[0]"
+    assert finding.message.startswith("hidden[0] and hidden[1] (Linear) runs in forward, but its 4 parameters")
+    assert "not in model.parameters()" in finding.message
+    assert finding.evidence == {"modules": ["hidden[0]", "hidden[1]"], "parameters": 4}
+    assert finding.severity is None
+
+
+@pytest.mark.parametrize(
+    ("where", "fix"),
+    [
+        ("hidden[0]", "Keep hidden in nn.ModuleList(hidden), and make the optimizer after that."),
+        ("blocks.1.heads['a']", "Keep blocks.1.heads in nn.ModuleDict(blocks.1.heads)"),
+        ("encoder.forward", "Build Linear once in __init__ and assign it to self, not in encoder.forward."),
+        ("wrapped", "Assign wrapped to the model as an attribute that is a module"),
+    ],
+)
+def test_it_says_how_to_register_it_there(where, fix):
+    (finding,) = apply(unregistered_module, running(hidden(where)))
+    assert finding.fixes[0].startswith(fix)
+
+
+@pytest.mark.xfail(reason="the place of a bound method looks like an item of a dict")
+def test_it_makes_no_container_of_a_bound_method():
+    (finding,) = apply(unregistered_module, running(hidden("project['__self__']")))
+    assert "ModuleDict" not in finding.fixes[0]
+
+
+@pytest.mark.parametrize("changes", [{"trainable": False}, {"optimized": True}])
+def test_it_warns_of_teachers_and_of_what_is_trained_all_the_same(changes):
+    (finding,) = apply(unregistered_module, running(hidden("teacher", **changes)))
+    assert finding.severity == "warning"
+    assert "not in model.state_dict()" in finding.message
+
+
+def test_it_names_only_what_is_not_trained_where_there_is_both():
+    (finding,) = apply(unregistered_module, running(hidden("teacher", trainable=False), hidden("hidden[0]")))
+    assert finding.where == "hidden[0]"
+    assert "teacher" not in finding.message
+
+
+def test_it_passes_a_model_that_registers_everything():
+    assert apply(unregistered_module, wiring()) == ()
