@@ -175,6 +175,7 @@ class Training:
     non_finite: NonFinite | None
     constant_loss: float | None  # the best an input-independent prediction reaches on these targets
     constant_loss_error: float | None  # its standard error over batches
+    zero_loss: float | None  # of an all-zero output: ln C, ln 2, the target's mean square; what an untrained model has
     constant_prediction: str  # what that prediction is, in words: "class frequencies", "the target's mean"
     synthetic: bool  # inputs or targets were made up: there may be nothing to learn but by heart
     learning_rates: tuple[float, ...]  # of the optimizer's groups

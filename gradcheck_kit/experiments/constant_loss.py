@@ -20,6 +20,7 @@ class ConstantLoss:
     loss: float
     error: float  # standard error over batches
     prediction: str
+    zero: float | None  # the loss of an all-zero output: ln C, ln 2, the mean square of the target
 
 
 def constant_loss(work: Workspace, targets: list[tuple[Any, tuple[int, ...]]]) -> ConstantLoss | None:
@@ -31,21 +32,25 @@ def constant_loss(work: Workspace, targets: list[tuple[Any, tuple[int, ...]]]) -
     task = work.task
     if task.loss_fn is None or task.loss_style not in ("plain", "main") or not targets:
         return None
+    zeros = _losses(work, [torch.zeros(shape, device=work.device) for _, shape in targets], targets)
     best: ConstantLoss | None = None
     for name, constants in _candidates(targets):
-        try:
-            with torch.no_grad():
-                losses = [
-                    float(task.loss_fn(constant, target))
-                    for constant, (target, _) in zip(constants, targets, strict=True)
-                ]
-        except Exception:  # noqa: BLE001, S112  # the user's loss does not take this kind of prediction
-            continue
-        if all(map(math.isfinite, losses)):
+        if losses := _losses(work, constants, targets):
             error = stdev(losses) / math.sqrt(len(losses)) if len(losses) > 1 else 0.0
-            found = ConstantLoss(fmean(losses), error, name)
+            found = ConstantLoss(fmean(losses), error, name, fmean(zeros) if zeros else None)
             best = found if best is None or found.loss < best.loss else best
     return best
+
+
+def _losses(work: Workspace, predictions: list[Tensor], targets: list[tuple[Any, tuple[int, ...]]]) -> list[float]:
+    """The user's loss of these predictions, batch by batch; empty where it does not take them or is not finite."""
+    assert work.task.loss_fn is not None
+    try:
+        with torch.no_grad():
+            losses = [float(work.task.loss_fn(p, target)) for p, (target, _) in zip(predictions, targets, strict=True)]
+    except Exception:  # noqa: BLE001  # whatever the user's loss has against this kind of prediction
+        return []
+    return losses if all(map(math.isfinite, losses)) else []
 
 
 def _candidates(targets: list[tuple[Any, tuple[int, ...]]]) -> Iterator[tuple[str, list[Tensor]]]:

@@ -184,6 +184,7 @@ class _Run:
             non_finite=None,
             constant_loss=constant.loss if constant else None,
             constant_loss_error=constant.error if constant else None,
+            zero_loss=constant.zero if constant else None,
             constant_prediction=constant.prediction if constant else "",
             synthetic=self.prepared.synthetic,
             learning_rates=tuple(float(g["lr"]) for o in work.optimizers for g in o.param_groups if "lr" in g),

@@ -11,12 +11,12 @@ from gradcheck_kit.rule import Finding, Skip, rule
 def initial_loss(training: Training, *, factor: float = 2.0) -> Iterator[Finding]:
     """Before training the loss is far above chance: the untrained model is confidently wrong.
 
-    Chance is the loss of the best constant prediction. Above `factor` times it is a finding where the run does not get
+    Chance is the loss of the best constant prediction, or of an all-zero output if that is larger (ln C). Above `factor` times it is a finding where the run does not get
     below it; above ten times `factor` always.
     """
-    chance = training.constant_loss
-    if chance is None:
+    if training.constant_loss is None:
         raise Skip("the loss of a constant prediction is not known for this loss")
+    chance = max(training.constant_loss, training.zero_loss or 0.0)
     if chance <= 0:
         raise Skip("the loss may be zero or negative, so it has no scale to compare with")
     first = training.losses[0]
@@ -31,15 +31,14 @@ def initial_loss(training: Training, *, factor: float = 2.0) -> Iterator[Finding
         return
     last = training.weights_in_order()
     head = last[-1].layer if last else "the last layer"
-    constant = training.constant_prediction
     yield Finding(
         where=head,
-        message=f"The first loss is {first:.3g}, {first / chance:.1f} times the {chance:.3g} of always predicting "
-        f"{constant}; up to {factor:g} times is healthy.",
+        message=f"The first loss is {first:.3g}, {first / chance:.1f} times the {chance:.3g} of an output that says "
+        f"nothing; up to {factor:g} times is healthy.",
         evidence={"loss": first, "chance": chance, "limit": limit},
         fixes=(
             f"Scale down the initial weights of {head} (for example weight.mul_(0.1)) and set its bias to what predicts "
-            f"{constant}.",
+            f"{training.constant_prediction}.",
             "Normalise inputs and, for regression, targets to mean 0 and standard deviation 1.",
         ),
     )

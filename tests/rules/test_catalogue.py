@@ -236,7 +236,7 @@ def poisoned_samples():
                 yield pytest.param(rule, broken, id=f"{rule.code}-{sample}", marks=marks)
 
 
-@pytest.mark.parametrize(("rule", "broken"), poisoned_samples())
+@pytest.mark.parametrize(("rule", "broken"), [*poisoned_samples()])
 def test_it_does_not_pass_numbers_that_are_all_nan(rule, broken):
     report = check(testing.trace(*broken), [rule])
     assert report.outcomes[0].status in ("failed", "warned", "skipped"), report.outcomes[0].reason
