@@ -196,8 +196,13 @@ class Training:
 
     @property
     def last_loss(self) -> float:
-        """The mean over the last fifth of the run."""
-        return fmean(self.losses[-max(1, len(self.losses) // 5) :])
+        """The median over the last fifth of the run: one odd batch says nothing."""
+        return middle(self.losses[-max(1, len(self.losses) // 5) :]) or 0.0
+
+    @property
+    def long_enough(self) -> bool:
+        """Whether the run tells learning from not learning: it broke, or took ten steps."""
+        return not self.finite or len(self.losses) >= 10
 
     def trend(self, start: float = 0.0) -> float:
         """The Mann-Kendall z of the losses from the given share of the run on: below -2.33 is falling at p < 0.01.
@@ -223,7 +228,7 @@ class Training:
         """
         if not self.finite:
             return "the loss became " + ("NaN" if any(map(math.isnan, self.losses)) else "infinite or NaN")
-        if len(self.losses) < 10:
+        if not self.long_enough:
             return ""
         falling = self.trend() < -2.33
         rise = self.last_loss - self.first_loss
@@ -292,7 +297,7 @@ class Training:
         Outputs may saturate, and those of classes that never occur may die.
         """
         last = max((p.order for p in self.parameters if p.order is not None and len(p.shape) >= 2), default=-1)
-        return [a for a in self.activations if a.order < last and not a.is_output]
+        return [a for a in self.activations if a.order <= last and not a.is_output]
 
     @property
     def explosion_at_start(self) -> float | None:

@@ -136,6 +136,6 @@ def _search(value: Any, wanted: nn.Module, depth: int) -> str | None:
     for key, item in items:
         place = _search(item, wanted, depth - 1)
         if place is not None:
-            return f"[{key!r}]{place}"
+            return f".{key}{place}" if key == "__self__" else f"[{key!r}]{place}"
     return None
 

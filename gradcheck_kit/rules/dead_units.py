@@ -29,7 +29,7 @@ def dead_units(training: Training, *, share: float = 0.5) -> Iterator[Finding]:
         return
     harm = training.harm
     worst = max(dead, key=_share)
-    born_dead = [a for a in dead if _dead_at_start(a, share)]
+    born_dead = _dead_at_start(worst, share)
     message = (
         f"{_share(worst):.0%} of the {worst.units} units of {worst.name} are active in less than 1 % of "
         f"{worst.samples} samples; up to {share:.0%} is healthy."
@@ -41,14 +41,14 @@ def dead_units(training: Training, *, share: float = 0.5) -> Iterator[Finding]:
         where=worst.name,
         message=message,
         evidence={"dead_share": _share(worst), "limit": share, "units": worst.units, "samples": worst.samples},
-        fixes=tuple(_fixes(training, dead, born_dead=bool(born_dead))),
+        fixes=tuple(_fixes(training, dead, born_dead=born_dead)),
         severity=None if harm else "warning",
         profile=tuple(Bar(a.name, a.function, a.dead_share) for a in judged) if len(judged) > 1 else (),
     )
 
 
 def _dead_at_start(activation: ActivationRecord, share: float) -> bool:
-    return activation.dead_share_at_start is not None and activation.dead_share_at_start > share
+    return activation.dead_share_at_start is not None and not activation.dead_share_at_start <= share
 
 
 def _mostly_dead(activation: ActivationRecord, share: float) -> bool:

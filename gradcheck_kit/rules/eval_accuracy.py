@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from gradcheck_kit.facts import Evaluation, Training, binomial_tail, middle
@@ -46,6 +47,11 @@ def eval_accuracy(
         raise Skip("the model does no better than the commonest class on its training batches either")
     if _better(accuracy, commonest, total, p):
         return
+    # Not significantly better than guessing may be for want of samples: it must also fall short of the training data.
+    trained_on = len(seen) * training.samples_per_step
+    expected = learned - 2.33 * math.sqrt(learned * (1 - learned) / trained_on)
+    if not binomial_tail(total - round(accuracy * total), total, 1 - expected) < p:
+        raise Skip(f"{total:,} test samples are too few to tell {accuracy:.1%} from {learned:.1%} on training batches")
     yield Finding(
         where="test data",
         message=f"Accuracy on {total:,} test samples in evaluation mode is {accuracy:.1%}, no better than always "

@@ -17,6 +17,8 @@ def exploding_gradient(training: Training, *, ratio: float = 70.0) -> Iterator[F
     totals = _totals(training)
     if not totals and training.explosion_at_start is None:
         raise Skip("no finite gradient was recorded (see non-finite)")
+    if not training.long_enough:
+        raise Skip(f"{len(training.losses)} steps are too few to tell whether it does harm; use --steps 10 or more")
     harm = training.harm
     if not harm:
         return
@@ -69,9 +71,9 @@ def _totals(training: Training) -> list[float]:
 
 
 def _clip(totals: list[float]) -> str:
-    usual = quantiles(totals, n=10)[-1] if len(totals) > 1 else (totals or [1.0])[0]
+    usual = quantiles(totals, n=10)[-1] if len(totals) >= 10 else math.nan
     limit = float(f"{usual:.1g}")
-    if not 0 < limit < 100:
+    if not 1e-3 < limit < 100:
         return "Call torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0) before optimizer.step()."
     return (
         f"Call torch.nn.utils.clip_grad_norm_(model.parameters(), {limit:g}) before optimizer.step(): "

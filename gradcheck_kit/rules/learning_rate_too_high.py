@@ -21,11 +21,13 @@ def learning_rate_too_high(
 
     Where no other rate was tried: the updates are above `ratio` of the weights and the loss rises or is not finite.
     """
+    if not training.optimizer_given:
+        raise Skip("the learning rate is the probe's own; choose one with --lr")
+    if not training.long_enough:
+        raise Skip(f"{len(training.losses)} steps are too few to tell; use --steps 10 or more")
     harm = training.harm
     if not harm:
         return
-    if not training.optimizer_given:
-        raise Skip("the learning rate is the probe's own; choose one with --lr")
     if training.explosion_at_start is not None and training.explosion_at_start > 1000:
         raise Skip("the gradient explodes before the first update (see exploding-gradient)")
     if training.non_finite is not None and training.non_finite.step == 0:
@@ -35,6 +37,8 @@ def learning_rate_too_high(
     size = f" An update is {update:.1e} of the weight (median); 1e-3 is usual." if update is not None else ""
     now = f"{rates[0]:g}" if rates else "unknown"
     if response is not None:
+        if not any(math.isfinite(trial.end) for trial in response.trials):
+            raise Skip("the loss is not finite at any learning rate (see non-finite)")
         better = _better(response, training)
         if better is None:
             return
@@ -47,8 +51,10 @@ def learning_rate_too_high(
             fixes=(f"Lower the learning rate from {now} to {suggested}.",),
         )
         return
+    if update is None:
+        raise Skip("no finite update was recorded and no other rate was tried")
     rising = not training.finite or training.last_loss > training.first_loss
-    if rising and update is not None and not update <= ratio:
+    if rising and not update <= ratio:
         factor = 1e-3 / update if math.isfinite(update) else 0.01
         suggested = f"{rates[0] * factor:.1g}" if rates else f"{factor:.1g} times the present"
         yield Finding(

@@ -16,7 +16,7 @@ def loss_not_decreasing(
     """
     if training.synthetic:
         raise Skip("the data is random: there may be nothing to learn")
-    if training.finite and len(training.losses) < steps:
+    if training.finite and len(training.losses) < max(steps, 10):
         raise Skip(f"{len(training.losses)} steps are too few to see a trend; use --steps {steps} or more")
     harm = training.harm
     if not harm:
@@ -25,7 +25,7 @@ def loss_not_decreasing(
         raise Skip(f"{harm}, but one batch is learned by heart: {len(training.losses)} steps may be too few to tell")
     if not training.optimizer_given and response is not None:
         suited = [t.factor for t in response.trials if t.learned(training.constant_loss)]
-        if suited:
+        if suited and training.learning_rates:
             rate = training.learning_rates[0] * suited[0]
             raise Skip(f"{harm} with the probe's own optimizer, which does not suit the model; --lr {rate:.1g} does")
     yield Finding(

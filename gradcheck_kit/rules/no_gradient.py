@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from gradcheck_kit.facts import ParameterRecord, Training
@@ -15,10 +16,19 @@ def no_gradient(training: Training) -> Iterator[Finding]:
     trainable = [p for p in training.parameters if p.trainable]
     if not trainable:
         raise Skip("no parameter requires a gradient")
+    if not training.recorded:
+        raise Skip("no step was recorded")
+    if all(math.isnan(g) for p in trainable for g in p.gradient_max if g is not None) and any(
+        g is not None for p in trainable for g in p.gradient_max
+    ):
+        raise Skip("every gradient is NaN (see non-finite)")
     without = [p for p in trainable if all(g is None or g == 0 for g in p.gradient_max)]
     ran = {o.module for o in training.outputs}
     resting = [p for p in without if _rests(p, training)]
     cut = [p for p in without if p not in resting]
+    if len(training.recorded) < 3:
+        # A zero-initialised head lets exactly nothing through in the first step, and is healthy.
+        cut = [p for p in cut if all(g is None for g in p.gradient_max)]
     yield from _cut_off(training, cut)
     busy = [p for p in trainable if p.layer in ran]
     unused = [p for p in resting if not _has_busy_twin(p, busy)]

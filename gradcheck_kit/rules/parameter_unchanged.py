@@ -31,7 +31,7 @@ def parameter_unchanged(training: Training) -> Iterator[Finding]:
     what = f"parameter {still[0].name}" if len(still) == 1 else f"{len(still)} parameters"
     yield Finding(
         where=still[0].layer or still[0].name,
-        message=f"{listed(p.layer or p.name for p in still)}: {what} got gradients in every look and did not change by "
+        message=f"{listed(p.layer or p.name for p in still)}: {what} got gradients and did not change by "
         f"one bit in {len(training.losses)} steps: {reason}.",
         evidence={"parameters": [p.name for p in still], "learning_rates": list(rates)},
         fixes=(

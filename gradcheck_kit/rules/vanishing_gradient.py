@@ -25,11 +25,13 @@ def vanishing_gradient(training: Training, *, ratio: float = 1e-3) -> Iterator[F
     known = [r for r in ratios if r is not None]
     if not known:
         raise Skip("no finite gradient reaches three layers (see no-gradient and non-finite)")
+    present = [(p, norm) for p, norm in weights if norm > 0]
+    if len(present) < 2:
+        raise Skip("the weight gradients are exactly zero (see no-gradient)")
     found = max(known)
     if found >= ratio:
         return
     harm = training.harm
-    present = [(p, norm) for p, norm in weights if norm > 0]
     first, last = present[0][0], present[-1][0]
     shrinkage = found ** (-1 / max(1, len(present) - 1))
     message = (

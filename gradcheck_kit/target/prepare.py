@@ -162,6 +162,10 @@ def _configure_optimizers(work: Workspace, settings: ProbeSettings, other: Optim
                 for key, value in state.items():
                     if isinstance(value, Tensor) and key != "step":
                         state[key] = value.to(work.device)
+            for group in optimizer.param_groups:
+                # A warm-up scheduler that has not run yet holds the rate down; nobody will call it here.
+                if not optimizer.state and group["lr"] < group.get("initial_lr", 0.0):
+                    group["lr"] = group["initial_lr"]
             if settings.lr is not None:
                 for group in optimizer.param_groups:
                     group["lr"] = settings.lr

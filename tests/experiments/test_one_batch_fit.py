@@ -1,0 +1,37 @@
+"""Learning one batch by heart."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from gradcheck_kit.experiments.one_batch_fit import fit_one_batch
+
+
+def test_fits_with_the_users_optimizer_and_stops_there(probe_of, mlp, blobs):
+    model = mlp(4, 32, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    fit = fit_one_batch(probe_of(model, train=blobs(), loss_fn=nn.CrossEntropyLoss(), optimizer=optimizer, steps=60))
+    (attempt,) = fit.attempts
+    assert attempt.optimizer == "SGD(lr=0.5)"
+    assert attempt.fitted(fit.constant_loss)
+    assert len(attempt.losses) < 100
+
+
+def test_tries_adam_when_the_users_optimizer_does_not_fit(probe_of, mlp, blobs):
+    model = mlp(4, 32, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-9)
+    fit = fit_one_batch(probe_of(model, train=blobs(), loss_fn=nn.CrossEntropyLoss(), optimizer=optimizer, steps=60))
+    assert [a.optimizer for a in fit.attempts] == ["SGD(lr=1e-09)", "Adam(lr=0.001)"]
+    assert [a.fitted(fit.constant_loss) for a in fit.attempts] == [False, True]
+
+
+def test_takes_sixteen_samples_with_dropout_off(probe_of, blobs):
+    model = nn.Sequential(nn.Linear(4, 64), nn.Dropout(0.95), nn.Linear(64, 2))
+    fit = fit_one_batch(probe_of(model, train=blobs(batch=64), steps=60))
+    assert fit.samples == 16
+    assert fit.attempts[-1].fitted(fit.constant_loss)
+
+
+def test_is_shorter_for_a_shorter_probe(probe_of, mlp, blobs):
+    assert fit_one_batch(probe_of(mlp(4, 8, 2), train=blobs(), steps=6)).planned_steps == 20

@@ -1,0 +1,124 @@
+"""What is connected to what."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from gradcheck_kit.experiments.wiring import look_at_wiring
+
+
+def test_knows_which_parameters_an_optimizer_owns(probe_of, mlp, blobs):
+    model = mlp(4, 8, 2)
+    optimizer = torch.optim.SGD(model[2].parameters(), lr=0.1)
+    wiring = look_at_wiring(probe_of(model, train=blobs(), loss_fn=nn.CrossEntropyLoss(), optimizer=optimizer))
+    assert {p.name: p.optimized for p in wiring.parameters} == {
+        "0.weight": False, "0.bias": False, "2.weight": True, "2.bias": True,
+    }  # fmt: skip
+    assert wiring.optimizer_given
+    assert wiring.foreign_parameters == 0
+
+
+def test_counts_what_the_optimizer_owns_of_another_model(probe_of, mlp, blobs):
+    optimizer = torch.optim.SGD(mlp(4, 8, 2).parameters(), lr=0.1)
+    wiring = look_at_wiring(probe_of(mlp(4, 8, 2), train=blobs(), loss_fn=nn.CrossEntropyLoss(), optimizer=optimizer))
+    assert wiring.foreign_parameters == 4
+    assert not any(p.optimized for p in wiring.parameters)
+
+
+def test_counts_the_parameters_of_a_loss_as_nobody_elses(probe_of, blobs):
+    class Weighted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, output, target):
+            return F.cross_entropy(output * self.scale, target)
+
+    model, loss_fn = nn.Linear(4, 2), Weighted()
+    optimizer = torch.optim.SGD([*model.parameters(), *loss_fn.parameters()], lr=0.1)
+    wiring = look_at_wiring(probe_of(model, train=blobs(), loss_fn=loss_fn, optimizer=optimizer))
+    assert wiring.foreign_parameters == 0
+
+
+class InList(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks, self.head = [nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.ReLU())], nn.Linear(4, 2)
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+class InDict(InList):
+    def __init__(self):
+        super().__init__()
+        self.table = {"left": self.blocks[0]}
+        self.blocks = []
+
+    def forward(self, x):
+        return self.head(self.table["left"](x))
+
+
+class MadeInForward(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(nn.Linear(4, 4)(x))
+
+
+@pytest.mark.parametrize(
+    ("kind", "places"),
+    [(InList, ["blocks[0]", "blocks[1]"]), (InDict, ["table['left']"]), (MadeInForward, ["the model.forward"])],
+)
+def test_finds_where_an_unregistered_module_is_kept(kind, places, probe_of, blobs):
+    wiring = look_at_wiring(probe_of(kind(), train=blobs()))
+    assert [m.where for m in wiring.unregistered] == places
+    assert all(m.trainable and not m.optimized for m in wiring.unregistered)
+
+
+def test_finds_no_unregistered_module_where_there_is_none(probe_of, mlp, blobs):
+    assert look_at_wiring(probe_of(mlp(4, 8, 2), train=blobs())).unregistered == ()
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "operation"),
+    [
+        (nn.MSELoss(), "mse_loss"),
+        (F.smooth_l1_loss, "smooth_l1_loss"),
+        (lambda out, y: (out - y).abs().mean(), "sub"),
+        (lambda out, y: ((y.float() - out) ** 2).mean(), "sub"),
+    ],
+)
+def test_sees_prediction_and_target_broadcast_against_each_other(loss_fn, operation, probe_of):
+    data = [(torch.randn(8, 4), torch.randn(8))]
+    (found, *_) = look_at_wiring(probe_of(nn.Linear(4, 1), train=data, loss_fn=loss_fn)).broadcasts
+    assert operation in found.operation
+    assert (found.prediction_shape, found.target_shape, found.result_shape) == ((8, 1), (8,), (8, 8))
+
+
+def test_leaves_alone_what_the_user_reshaped(probe_of):
+    data = [(torch.randn(8, 4), torch.randn(8))]
+    wiring = look_at_wiring(
+        probe_of(nn.Linear(4, 1), train=data, loss_fn=lambda out, y: (out - y[None]).square().mean())
+    )
+    assert wiring.broadcasts == ()
+
+
+def test_counts_how_often_modules_run(probe_of, blobs):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.twice, self.never, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(self.twice(self.twice(x)))
+
+    calls = {m.name: m.calls for m in look_at_wiring(probe_of(Net(), train=blobs())).modules}
+    assert calls == {"twice": 2, "never": 0, "head": 1}
