@@ -368,6 +368,8 @@ def scan(target: str, verdict: _Verdict, min_accuracy: float | None, save: str |
     kept = None if save is None else _writable("--save", Path(save), [Path(target.partition(":")[0])])
     if kept is not None and verdict.output is not None and kept.resolve() == verdict.output.resolve():
         raise UsageError(f"--save and -o are both {save}; a trace and a report need a file each")
+    # Threads of OpenMP that spin while they wait make two probes on two cores twenty times slower than one.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     with _stdout_is_ours(), _progress(quiet=verdict.quiet) as progress:
         from gradcheck_kit.probe import scan_target
 

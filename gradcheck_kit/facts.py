@@ -232,10 +232,10 @@ class Training:
             return ""
         falling = self.trend() < -2.33
         rise = self.last_loss - self.first_loss
-        if self.constant_loss is not None and self.last_loss < 0.5 * self.constant_loss:
-            # A trained model's loss may wander far below chance; giving up a good part of the way is harm.
-            if falling or rise <= 0.1 * self.constant_loss:
-                return ""
+        chance = self.constant_loss
+        # A trained model's loss may wander far below chance; giving up a good part of the way is harm.
+        if chance is not None and self.last_loss < 0.5 * chance and (falling or rise <= 0.1 * chance):
+            return ""
         if rise > (0.05 if falling else 0.5) * abs(self.first_loss):  # falling back from a peak is not learning
             return f"the loss rose from {self.first_loss:.3g} to {self.last_loss:.3g}"
         if not falling:

@@ -1,4 +1,4 @@
-"""What a plugin can add. Implement with `gradcheck_kit.hookimpl`; register under the entry-point group gradcheck_kit."""
+"""What a plugin can add. Implement with `gradcheck_kit.hookimpl`, under the entry-point group gradcheck_kit."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ from gradcheck_kit.rule import OptionValue, Rule, Severity
 from gradcheck_kit.target import ProbeSettings, Target
 from gradcheck_kit.target.keep import keep_random_state
 from gradcheck_kit.target.load import load_target
-from gradcheck_kit.target.prepare import Prepared, describe_optimizers, prepare, workspace
+from gradcheck_kit.target.prepare import prepare
+from gradcheck_kit.target.workspace import Prepared, describe_optimizers, workspace
 from gradcheck_kit.trace import Header, Trace, decode, encode
 
 Progress = Callable[[str, int, int], None]
@@ -81,8 +82,8 @@ def _shapes(given: Sequence[int] | Sequence[Sequence[int]] | None) -> tuple[tupl
     if given is None:
         return None
     if all(isinstance(size, int) for size in given):
-        return (tuple(int(size) for size in given),)  # type: ignore[call-overload]
-    return tuple(tuple(int(size) for size in shape) for shape in given)  # type: ignore[union-attr]
+        return (tuple(size for size in given if isinstance(size, int)),)
+    return tuple(tuple(int(size) for size in shape) for shape in given if not isinstance(shape, int))
 
 
 def scan_target(
@@ -96,7 +97,7 @@ def scan_target(
 ) -> Report:
     """Load a TARGET and examine it. Random numbers drawn while the file is loaded are seeded too."""
     with keep_random_state():
-        from gradcheck_kit.target.prepare import seed_everything
+        from gradcheck_kit.target.workspace import seed_everything
 
         seed_everything(settings.seed)
         target = load_target(spec)

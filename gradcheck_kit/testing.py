@@ -170,6 +170,7 @@ def training(**changes: Any) -> Training:
         "synthetic": False,
         "learning_rates": (0.1,),
         "optimizer": "SGD(lr=0.1, momentum=0.9)",
+        "optimizer_given": True,
         "norm_layers": 0,
         **stack([9e-4, 1e-3, 1.1e-3]),
     }

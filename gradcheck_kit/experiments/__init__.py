@@ -15,7 +15,7 @@ from gradcheck_kit.facts import DataSummary, Evaluation, LearningRateResponse, O
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gradcheck_kit.target.prepare import Prepared
+    from gradcheck_kit.target.workspace import Prepared
 
 
 class NotApplicable(Exception):  # noqa: N818  # it is no error: it is how an experiment says that it does not apply

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradcheck_kit.target.prepare import Workspace
 from gradcheck_kit.target.task import class_dimension
+from gradcheck_kit.target.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from gradcheck_kit.experiments import Probe
 from gradcheck_kit.facts import DataSummary, TensorSummary
+from gradcheck_kit.target.batches import batch_size_of
 from gradcheck_kit.target.keep import keep_random_state, kept_generators
-from gradcheck_kit.target.prepare import batch_size_of, seed_everything
 from gradcheck_kit.target.task import tensors
+from gradcheck_kit.target.workspace import seed_everything
 
 BATCHES = 16
 
@@ -49,9 +50,7 @@ def summarize_data(probe: Probe) -> DataSummary:
 
 def _summaries(name: str, batches: list[list[Tensor]]) -> tuple[TensorSummary, ...]:
     count = min((len(found) for found in batches), default=0)
-    return tuple(
-        _summary(name if count == 1 else f"{name} {i}", [found[i] for found in batches]) for i in range(count)
-    )
+    return tuple(_summary(name if count == 1 else f"{name} {i}", [found[i] for found in batches]) for i in range(count))
 
 
 def _summary(name: str, found: list[Tensor]) -> TensorSummary:

@@ -18,8 +18,10 @@ from gradcheck_kit.experiments.training import trained_tensors
 from gradcheck_kit.facts import ClassAccuracy, Evaluation, RandomOperation
 from gradcheck_kit.observe.functions import ModuleStack, source_line
 from gradcheck_kit.observe.outputs import sites
-from gradcheck_kit.target.prepare import Workspace, endless, located, workspace
+from gradcheck_kit.target.batches import endless
+from gradcheck_kit.target.blame import located
 from gradcheck_kit.target.task import tensors
+from gradcheck_kit.target.workspace import Workspace, workspace
 
 MOST_SAMPLES = 10_000  # of test data: enough for a standard error of half a percent
 

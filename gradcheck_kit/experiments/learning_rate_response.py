@@ -10,7 +10,8 @@ import math
 
 from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.facts import LearningRateResponse, RateTrial, Training, middle
-from gradcheck_kit.target.prepare import endless, workspace
+from gradcheck_kit.target.batches import endless
+from gradcheck_kit.target.workspace import workspace
 
 STEPS = 30
 # Median update/weight ratios to try; 1e-3 is the usual one (Karpathy, CS231n), the others are its neighbours.

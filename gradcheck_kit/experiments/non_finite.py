@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from gradcheck_kit.facts import NonFinite
 from gradcheck_kit.observe.outputs import recomputing
-from gradcheck_kit.target.prepare import Prepared, Workspace, endless, workspace
+from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.task import tensors
+from gradcheck_kit.target.workspace import Prepared, Workspace, workspace
 
 
 def find_non_finite(prepared: Prepared, step: int) -> NonFinite | None:
@@ -37,7 +38,9 @@ def find_non_finite(prepared: Prepared, step: int) -> NonFinite | None:
 def _look(work: Workspace, batch: Any, step: int) -> NonFinite | None:
     """One step with every tensor checked in the order in which it is made."""
 
-    def made(kind: str, where: str, tensor: Tensor, module_type: str = "", after: str = "", *, alone: bool = True) -> Any:
+    def made(
+        kind: str, where: str, tensor: Tensor, module_type: str = "", after: str = "", *, alone: bool = True
+    ) -> Any:
         bad = ~torch.isfinite(tensor.detach())
         nan = bool(torch.isnan(tensor).any())
         infinite = bool(torch.isinf(tensor).any())

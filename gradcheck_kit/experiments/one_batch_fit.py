@@ -13,15 +13,9 @@ from gradcheck_kit.errors import ProbeError
 from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.experiments.constant_loss import constant_loss
 from gradcheck_kit.facts import FitAttempt, OneBatchFit
-from gradcheck_kit.target.prepare import (
-    Prepared,
-    Workspace,
-    batch_size_of,
-    describe_optimizers,
-    endless,
-    located,
-    workspace,
-)
+from gradcheck_kit.target.batches import batch_size_of, endless
+from gradcheck_kit.target.blame import located
+from gradcheck_kit.target.workspace import Prepared, Workspace, describe_optimizers, workspace
 
 SAMPLES = 16
 STEPS = 200  # Karpathy's recipe and TheDeepChecker fit a batch in a few hundred steps

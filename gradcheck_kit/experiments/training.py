@@ -18,7 +18,9 @@ from gradcheck_kit.observe.functions import ActivationSite, ActivationWatch, Mod
 from gradcheck_kit.observe.outputs import OutputWatch
 from gradcheck_kit.observe.parameters import ParameterWatch
 from gradcheck_kit.observe.statistics import read
-from gradcheck_kit.target.prepare import Workspace, batch_size_of, describe_optimizers, endless, located, workspace
+from gradcheck_kit.target.batches import batch_size_of, endless
+from gradcheck_kit.target.blame import located
+from gradcheck_kit.target.workspace import Workspace, describe_optimizers, workspace
 
 CONSTANT_BATCHES = 8  # the targets of so many batches tell what a constant prediction would reach
 NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm", "LocalResponseNorm")

@@ -12,7 +12,8 @@ from gradcheck_kit.facts import Broadcast, UnregisteredModule, WiredModule, Wire
 from gradcheck_kit.observe.functions import BroadcastWatch, ModuleStack
 from gradcheck_kit.observe.outputs import sites
 from gradcheck_kit.observe.statistics import as_dense, norms, read
-from gradcheck_kit.target.prepare import Workspace, endless, workspace
+from gradcheck_kit.target.batches import endless
+from gradcheck_kit.target.workspace import Workspace, workspace
 
 
 def look_at_wiring(probe: Probe) -> Wiring:
@@ -138,4 +139,3 @@ def _search(value: Any, wanted: nn.Module, depth: int) -> str | None:
         if place is not None:
             return f".{key}{place}" if key == "__self__" else f"[{key!r}]{place}"
     return None
-

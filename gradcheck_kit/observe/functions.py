@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -22,12 +23,12 @@ _OURS = str(Path(__file__).parent.parent)
 
 def source_line() -> str:
     """Where in the user's code the running call comes from: "model.py:31", or "" when it is all torch's."""
-    frame = sys._getframe(1)  # noqa: SLF001  # inspect.stack() reads every file on the way
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # inspect.stack() reads every file on the way
     while frame is not None:
         name = frame.f_code.co_filename
         if not name.startswith((_TORCH, _OURS)) and linecache.getline(name, frame.f_lineno):
             return f"{Path(name).name}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return ""
 
 
@@ -146,7 +147,7 @@ class ActivationWatch(TorchFunctionMode):
         before = args[0].detach().clone() if name in ("erf", "atan") else args[0].detach()
         result = func(*args, **kwargs)
         if isinstance(result, Tensor) and result.numel() and result.is_floating_point():
-            with torch._C.DisableTorchFunction(), torch.no_grad():  # type: ignore[attr-defined]  # noqa: SLF001
+            with torch._C.DisableTorchFunction(), torch.no_grad():  # noqa: SLF001
                 self._look(name, before, result.detach())
         return result
 

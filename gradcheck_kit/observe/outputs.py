@@ -29,7 +29,7 @@ def sites(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def recomputing() -> bool:
     """Whether a backward pass is running: activation checkpointing then calls forward a second time."""
-    return bool(torch._C._current_graph_task_id() != -1)  # type: ignore[attr-defined]  # noqa: SLF001
+    return bool(torch._C._current_graph_task_id() != -1)  # noqa: SLF001
 
 
 def first_float(output: Any) -> Tensor | None:
@@ -60,7 +60,9 @@ class OutputWatch:
         handles: list[RemovableHandle] = []
         try:
             for index, (_, module) in enumerate(self.sites):
-                handles.append(module.register_forward_hook(self._forward_hook(index)))  # noqa: PERF401  # handles registered so far must be removable
+                handles.append(
+                    module.register_forward_hook(self._forward_hook(index))
+                )  # handles registered so far must be removable
             yield
         finally:
             for handle in handles:

@@ -49,5 +49,5 @@ class ParameterWatch:
         return result
 
     def largest_changes(self) -> list[Tensor]:
-        """max |now - start| of each parameter, exact over all elements."""
+        """Max |now - start| of each parameter, exact over all elements."""
         return [(p.detach() - start).abs().max() for (_, p), start in zip(self.named, self._start, strict=True)]

@@ -43,7 +43,7 @@ def rms(tensor: Tensor) -> Tensor:
     """The root mean square of the elements, shape (), at least in float32: half precision would overflow."""
     if tensor.numel() == 0:
         return torch.zeros((), device=tensor.device)
-    norm = torch.linalg.vector_norm(tensor, dtype=_at_least_float32(tensor))
+    norm: Tensor = torch.linalg.vector_norm(tensor, dtype=_at_least_float32(tensor))
     return norm.real / math.sqrt(tensor.numel()) if norm.is_complex() else norm / math.sqrt(tensor.numel())
 
 
@@ -65,7 +65,9 @@ def norms(tensors: Sequence[Tensor], order: float = 2.0) -> list[Tensor]:
         batch = [tensors[i].to(wide) if wide else tensors[i] for i in members]
         # _foreach_norm has no complex form of every order; the fused call is for the types that models have
         found = (
-            [torch.linalg.vector_norm(t, order) for t in batch] if dtype.is_complex else torch._foreach_norm(batch, order)  # noqa: SLF001, E501
+            [torch.linalg.vector_norm(t, order) for t in batch]
+            if dtype.is_complex
+            else torch._foreach_norm(batch, order)  # noqa: SLF001
         )
         for i, value in zip(members, found, strict=True):
             result[i] = value

@@ -59,5 +59,7 @@ def _fixes(blamed: list[RandomOperation], evaluation: Evaluation) -> Iterator[st
             yield f"Guard {place} with `if self.training:`."
     if not blamed:
         place = evaluation.parted_at or "the model's forward"
-        yield f"Look in {place} for state that changes from call to call, or random numbers, and guard it with "\
+        yield (
+            f"Look in {place} for state that changes from call to call, or random numbers, and guard it with "
             "`if self.training:`."
+        )

@@ -11,8 +11,8 @@ from gradcheck_kit.rule import Finding, Skip, rule
 def initial_loss(training: Training, *, factor: float = 2.0) -> Iterator[Finding]:
     """Before training the loss is far above chance: the untrained model is confidently wrong.
 
-    Chance is the loss of the best constant prediction, or of an all-zero output if that is larger (ln C). Above `factor` times it is a finding where the run does not get
-    below it; above ten times `factor` always.
+    Chance is the loss of the best constant prediction, or of an all-zero output if that is larger (ln C). Above
+    `factor` times it is a finding where the run does not get below it; above ten times `factor` always.
     """
     if training.constant_loss is None:
         raise Skip("the loss of a constant prediction is not known for this loss")
@@ -37,8 +37,8 @@ def initial_loss(training: Training, *, factor: float = 2.0) -> Iterator[Finding
         f"nothing; up to {factor:g} times is healthy.",
         evidence={"loss": first, "chance": chance, "limit": limit},
         fixes=(
-            f"Scale down the initial weights of {head} (for example weight.mul_(0.1)) and set its bias to what predicts "
-            f"{training.constant_prediction}.",
+            f"Scale down the initial weights of {head} (for example weight.mul_(0.1)) and set its bias to what "
+            f"predicts {training.constant_prediction}.",
             "Normalise inputs and, for regression, targets to mean 0 and standard deviation 1.",
         ),
     )

@@ -80,7 +80,11 @@ def _better(response: LearningRateResponse, training: Training) -> RateTrial | N
 
 def _update_ratio(training: Training) -> float | None:
     """The median over weights of the median over steps of update / weight; 0 and absent ones do not count."""
-    ratios = [r for p in training.parameters if p.is_weight and p.optimized and (r := _finite_ratio(p.update_rms, p.weight_rms))]
+    ratios = [
+        r
+        for p in training.parameters
+        if p.is_weight and p.optimized and (r := _finite_ratio(p.update_rms, p.weight_rms))
+    ]
     return median(ratios) if ratios else None
 
 

@@ -21,8 +21,8 @@ def loss_broadcast(wiring: Wiring) -> Iterator[Finding]:
             continue  # one target for several predictions, as in quantile regression, is somebody's intent
         yield Finding(
             where="loss",
-            message=f"{found.operation} compares a prediction of shape {_text(found.prediction_shape)} with a target of "
-            f"shape {_text(found.target_shape)}"
+            message=f"{found.operation} compares a prediction of shape {_text(found.prediction_shape)} with a target "
+            f"of shape {_text(found.target_shape)}"
             + (f", which makes {_text(found.result_shape)}: every prediction against every target." if outer else "."),
             evidence={
                 "prediction_shape": list(found.prediction_shape),

@@ -71,7 +71,8 @@ def _cut_off(training: Training, cut: list[ParameterRecord]) -> Iterator[Finding
     kind = "a gradient of exactly zero" if exactly_zero else "no gradient"
     yield Finding(
         where=cut[0].layer or cut[0].name,
-        message=f"{layers}: {_count(cut)} gets {kind} at all {steps} recorded steps" + (f"; {border}." if border else "."),
+        message=f"{layers}: {_count(cut)} gets {kind} at all {steps} recorded steps"
+        + (f"; {border}." if border else "."),
         evidence={"parameters": [p.name for p in cut], "exactly_zero": exactly_zero},
         fixes=tuple(_fixes(training, cut, border, exactly_zero=exactly_zero)),
         severity="warning" if all(not p.is_weight for p in cut) and exactly_zero else None,
@@ -97,9 +98,7 @@ def _border(training: Training) -> str:
     return f"the gradient is lost {place} and before the output of {following.module} ({following.module_type})"
 
 
-def _fixes(
-    training: Training, cut: list[ParameterRecord], border: str, *, exactly_zero: bool
-) -> Iterator[str]:
+def _fixes(training: Training, cut: list[ParameterRecord], border: str, *, exactly_zero: bool) -> Iterator[str]:
     layers = listed(p.layer or p.name for p in cut)
     if exactly_zero:
         dead = [a.name for a in training.activations if a.dead_share is not None and a.dead_share > 0.99]

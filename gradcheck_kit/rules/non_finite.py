@@ -58,18 +58,28 @@ def _fixes(origin: NonFinite) -> Iterator[str]:
     elif origin.kind == "parameter" and origin.step == 0:
         yield f"Initialise {origin.where}: it holds {WORDS[origin.value]} values before the first step."
     elif origin.kind == "loss":
-        yield "Compute the loss from logits (CrossEntropyLoss, BCEWithLogitsLoss), or clamp what goes into log, sqrt "\
+        yield (
+            "Compute the loss from logits (CrossEntropyLoss, BCEWithLogitsLoss), or clamp what goes into log, sqrt "
             "and division: x.clamp_min(1e-8)."
+        )
     elif origin.kind == "output" and origin.inputs_finite:
-        yield f"Look into {_place(origin)}: its inputs were finite. Guard log(0), division by 0, sqrt of a negative "\
+        yield (
+            f"Look into {_place(origin)}: its inputs were finite. Guard log(0), division by 0, sqrt of a negative "
             "number and exp of a large one, for example with clamp_min(1e-8)."
+        )
     elif origin.kind == "output":
         between = f"between {origin.after} and {origin.where}" if origin.after else f"before {origin.where}"
-        yield f"Look {between} in forward: log(0), division by 0, sqrt of a negative number or exp of a large one; "\
+        yield (
+            f"Look {between} in forward: log(0), division by 0, sqrt of a negative number or exp of a large one; "
             "guard it, for example with clamp_min(1e-8)."
+        )
     elif origin.kind == "gradient":
-        yield f"Look at what follows {_place(origin)}: sqrt, norm and pow have an infinite derivative at 0; add 1e-8 "\
+        yield (
+            f"Look at what follows {_place(origin)}: sqrt, norm and pow have an infinite derivative at 0; add 1e-8 "
             "inside them."
+        )
     if origin.step > 0 and origin.kind not in ("input", "target"):
-        yield "Lower the learning rate, or call torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0) before "\
+        yield (
+            "Lower the learning rate, or call torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0) before "
             "optimizer.step()."
+        )

@@ -11,7 +11,9 @@ def not_optimized(wiring: Wiring) -> Iterator[Finding]:
     """A parameter receives a gradient, and no optimizer owns it: it never changes."""
     if not wiring.optimizer_given:
         raise Skip("no optimizer was given; the probe's own has every trainable parameter")
-    forgotten = [p for p in wiring.parameters if p.trainable and not p.optimized and p.gradient in ("nonzero", "nonfinite")]
+    forgotten = [
+        p for p in wiring.parameters if p.trainable and not p.optimized and p.gradient in ("nonzero", "nonfinite")
+    ]
     if not forgotten:
         return
     layers = listed(p.layer or p.name for p in forgotten)

@@ -22,7 +22,8 @@ def _finding(modules: list[UnregisteredModule], harm: str, severity: str | None)
     parameters = sum(m.parameters for m in modules)
     made_anew = [m for m in modules if m.where.endswith(".forward")]
     if made_anew:
-        fix = f"Build {listed(m.type for m in made_anew)} once in __init__ and assign it to self, not in {made_anew[0].where}."
+        kinds, place = listed(m.type for m in made_anew), made_anew[0].where
+        fix = f"Build {kinds} once in __init__ and assign it to self, not in {place}."
     else:
         holder = modules[0].where.split("[")[0]
         container = "nn.ModuleDict" if "['" in modules[0].where else "nn.ModuleList"
@@ -33,7 +34,8 @@ def _finding(modules: list[UnregisteredModule], harm: str, severity: str | None)
         )
     return Finding(
         where=modules[0].where,
-        message=f"{places} ({listed(m.type for m in modules)}) runs in forward, but its {parameters} parameters {harm}.",
+        message=f"{places} ({listed(m.type for m in modules)}) runs in forward, but its {parameters} parameters "
+        f"{harm}.",
         evidence={"modules": [m.where for m in modules], "parameters": parameters},
         fixes=(fix,),
         severity="warning" if severity == "warning" else None,

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # its name everywhere
+import torch.nn.functional as F  # its name everywhere
 from torch import Tensor, nn
 
 from gradcheck_kit.errors import DataError

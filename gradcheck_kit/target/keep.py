@@ -23,7 +23,7 @@ def keep_random_state() -> Iterator[None]:
         import numpy as np
     except ImportError:
         np = None  # type: ignore[assignment]
-    numpy_state = np.random.get_state() if np is not None else None  # noqa: NPY002  # the global one is the user's
+    numpy_state = np.random.get_state() if np is not None else None  # the global one is the user's
     try:
         yield
     finally:
@@ -34,7 +34,7 @@ def keep_random_state() -> Iterator[None]:
         if mps is not None:
             torch.mps.set_rng_state(mps)
         if numpy_state is not None:
-            np.random.set_state(numpy_state)  # noqa: NPY002
+            np.random.set_state(numpy_state)
 
 
 @contextmanager

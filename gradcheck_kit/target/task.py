@@ -7,14 +7,13 @@ loss wants to be called. After that every step takes the same way.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  # torch's own convention
+from torch.nn import functional as F  # torch's own convention
 from torch.utils import _pytree as pytree
 
 from gradcheck_kit.errors import DataError, ProbeError
@@ -50,7 +49,7 @@ class Form:
         args = tuple(batch[0]) if self.nested else tuple(batch[: self.inputs])
         if self.several_targets:
             return args, {}, tuple(batch[self.inputs :])
-        return args, {}, None if self.target is None else batch[self.target]  # type: ignore[index]
+        return args, {}, None if self.target is None else batch[self.target]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +115,12 @@ class Task:
 
     def _rewards_classes(self, output: Any, prediction: Tensor, target: Tensor, form: str, batch: Any) -> bool:
         """Whether raising the true class's score lowers the loss, for nine samples in ten: else the integers are no
-        classes of this output, as in metric learning, where a 16-wide embedding meets labels below 16."""
+        classes of this output, as in metric learning, where a 16-wide embedding meets labels below 16.
+        """
         loss = self.loss(output, batch)
         if not (loss.requires_grad and prediction.requires_grad):
             return True  # nothing can learn, and the probe will say why
-        (slope,) = torch.autograd.grad(loss, prediction, retain_graph=True, allow_unused=True)
-        if slope is None:
-            return False
+        (slope,) = torch.autograd.grad(loss, prediction, retain_graph=True, materialize_grads=True, allow_unused=True)
         if form in ("logits", "probabilities"):
             good = slope.reshape(-1) * (target.reshape(-1) * 2 - 1) <= 0
         else:
@@ -208,8 +206,8 @@ _LOSS_STYLES: dict[str, Callable[[Callable[..., Any], Any, Any], Any]] = {
     "main": lambda loss_fn, output, target: loss_fn(prediction_of(output), target),
     "spread": lambda loss_fn, output, target: loss_fn(*_as_sequence(output), target),
     "vae": lambda loss_fn, output, target: loss_fn(output[0], target, *_as_sequence(output)[1:]),
-    "unsupervised": lambda loss_fn, output, target: loss_fn(output),
-    "unsupervised spread": lambda loss_fn, output, target: loss_fn(*_as_sequence(output)),
+    "unsupervised": lambda loss_fn, output, _target: loss_fn(output),
+    "unsupervised spread": lambda loss_fn, output, _target: loss_fn(*_as_sequence(output)),
 }
 
 
@@ -230,11 +228,11 @@ def find_form(model: nn.Module, batch: Any, *, has_loss: bool) -> Iterator[Form]
     if n == 1:
         yield Form("positional", inputs=1)
     if n > 1 and least <= n - 1:
-        taken = max(1, min(n - 1, most))
+        taken = max(1, n - 1 if most is None else min(n - 1, most))
         yield Form("positional", inputs=taken, target=taken, several_targets=n - taken > 1)
         if taken > 1 and least <= 1:
             yield Form("positional", inputs=1, target=1, several_targets=n > 2)
-    if n > 1 and least <= n <= most:
+    if n > 1 and least <= n and (most is None or n <= most):
         yield Form("positional", inputs=n, target=n - 1 if has_loss else None)
     if n > 1 and least == 1:
         yield Form("positional", inputs=0)
@@ -255,22 +253,20 @@ def _mapping_forms(
         yield Form("keyword", keys=rest[: max(1, least)], positional_keys=True, target=target)
 
 
-def _arity(model: nn.Module) -> tuple[int, float, list[str], bool]:
-    """Least and most positional arguments of forward, their names, and whether it takes any keyword."""
+def _arity(model: nn.Module) -> tuple[int, int | None, list[str], bool]:
+    """Least and most positional arguments of forward (None: any number), their names, whether it takes any keyword."""
     try:
         parameters = inspect.signature(model.forward).parameters.values()
     except (TypeError, ValueError):  # a ScriptModule or a C function tells nothing
-        return 1, math.inf, [], False
+        return 1, None, [], False
     plain = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    most = math.inf if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(plain)
+    most = None if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(plain)
     names = [p.name for p in plain] + [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     least = sum(p.default is p.empty for p in plain)
-    return max(least, 1 if most is math.inf else least), most, names, any(p.kind is p.VAR_KEYWORD for p in parameters)
+    return max(least, 1 if most is None else least), most, names, any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
-def find_loss(
-    task: Task, output: Any, batch: Any, *, name: Callable[[Callable[..., Any]], str] | None = None
-) -> Task:
+def find_loss(task: Task, output: Any, batch: Any, *, name: Callable[[Callable[..., Any]], str] | None = None) -> Task:
     """The task with the way its loss is called, tried on one output. Raises what the loss raises."""
     named = name or loss_name
     args, _, target = task.form.split(batch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -40,7 +42,7 @@ def mlp():
     def make(*sizes, activation=nn.ReLU):
         torch.manual_seed(0)
         layers = []
-        for a, b in zip(sizes[:-2], sizes[1:-1], strict=True):
+        for a, b in pairwise(sizes[:-1]):
             layers += [nn.Linear(a, b), activation()]
         return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 

@@ -37,7 +37,10 @@ def test_does_not_count_ignored_labels(probe_of):
     x, y = torch.randn(8, 5, 3), torch.randint(0, 3, (8, 5))
     y[:, 2:] = -100
     probe = probe_of(
-        nn.Linear(3, 3), train=[(x, y)], test=[(x, y)], loss_fn=lambda o, t: F.cross_entropy(o.flatten(0, 1), t.flatten())
+        nn.Linear(3, 3),
+        train=[(x, y)],
+        test=[(x, y)],
+        loss_fn=lambda o, t: F.cross_entropy(o.flatten(0, 1), t.flatten()),
     )
     assert sum(c.total for c in evaluate(probe).per_class) == 16
 

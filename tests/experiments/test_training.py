@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from gradcheck_kit.errors import ProbeError
 from gradcheck_kit.experiments.training import activation_phases, schedule, train
-from gradcheck_kit.target.prepare import endless, workspace
+from gradcheck_kit.target.batches import endless
+from gradcheck_kit.target.workspace import workspace
 
 
 def test_records_the_first_steps_and_the_last_and_about_twenty_between():

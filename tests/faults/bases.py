@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -77,6 +78,11 @@ def smooth_function(features=10, outputs=1):
     return make
 
 
+def changed(make, change):
+    """The same data with `change(x, y)` in its place."""
+    return lambda n: change(*make(n))
+
+
 def classification(model, make, optimizer=None, loss_fn=None):
     train, test = loaders(make)
     optimizer = optimizer or torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -85,7 +91,7 @@ def classification(model, make, optimizer=None, loss_fn=None):
 
 def mlp(sizes, activation=nn.ReLU, norm=False):
     layers = []
-    for a, b in zip(sizes[:-2], sizes[1:-1], strict=True):
+    for a, b in pairwise(sizes[:-1]):
         layers += [nn.Linear(a, b), *([nn.BatchNorm1d(b)] if norm else []), activation()]
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
@@ -312,7 +318,7 @@ def regression_of_one_number():
 
     model, make = Net(), smooth_function()
     return classification(
-        model, lambda n: (lambda x, y: (x, y[:, 0]))(*make(n)), torch.optim.Adam(model.parameters(), lr=3e-3),
+        model, changed(make, lambda x, y: (x, y[:, 0])), torch.optim.Adam(model.parameters(), lr=3e-3),
         lambda out, y: ((out - y) ** 2).mean(),
     )  # fmt: skip
 

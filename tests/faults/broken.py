@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from bases import clusters, classification, images, loaders, mlp, needle_tokens, series, smooth_function
+from bases import changed, classification, clusters, images, loaders, mlp, needle_tokens, series, smooth_function
 from torch import nn
 from torch.nn import functional as F
 
@@ -89,9 +89,7 @@ def regression_cnn_with_large_weights():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=0.5)
     make = images()
-    return classification(
-        model, lambda n: (lambda x, y: (x, y.float()[:, None]))(*make(n)), sgd(model, 0.01), nn.MSELoss()
-    )
+    return classification(model, changed(make, lambda x, y: (x, y.float()[:, None])), sgd(model, 0.01), nn.MSELoss())
 
 
 @fault("no-gradient")
@@ -191,7 +189,7 @@ def sigmoid_cnn_on_raw_pixels():
         nn.Linear(32, 4),
     )  # fmt: skip
     make = images()
-    return classification(model, lambda n: (lambda x, y: ((x * 60 + 128).clamp(0, 255), y))(*make(n)), sgd(model))
+    return classification(model, changed(make, lambda x, y: ((x * 60 + 128).clamp(0, 255), y)), sgd(model))
 
 
 @fault("non-finite")
@@ -371,9 +369,7 @@ def a_layer_built_in_forward():
 @fault("loss-broadcast")
 def squared_error_of_a_column_and_a_row():
     make = smooth_function()
-    return classification(
-        mlp([10, 64, 1]), lambda n: (lambda x, y: (x, y[:, 0]))(*make(n)), None, nn.MSELoss()
-    )
+    return classification(mlp([10, 64, 1]), changed(make, lambda x, y: (x, y[:, 0])), None, nn.MSELoss())
 
 
 @fault("loss-broadcast")
@@ -437,7 +433,7 @@ def noise_that_ignores_the_mode():
 def test_labels_in_another_order():
     model, make = mlp([20, 64, 4]), clusters()
     train, _ = loaders(make)
-    _, test = loaders(lambda n: (lambda x, y: (x, (y + 1) % 4))(*make(n)))
+    _, test = loaders(changed(make, lambda x, y: (x, (y + 1) % 4)))
     return Target(model, train, test, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=3e-3))
 
 
@@ -445,7 +441,7 @@ def test_labels_in_another_order():
 def test_images_scaled_otherwise():
     model, make = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 196, 4)), images()
     train, _ = loaders(make)
-    _, test = loaders(lambda n: (lambda x, y: (x * 0 + 200 + x, y))(*make(n)))
+    _, test = loaders(changed(make, lambda x, y: (x * 0 + 200 + x, y)))
     return Target(model, train, test, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=3e-3))
 
 

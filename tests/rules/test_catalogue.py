@@ -216,13 +216,6 @@ def test_it_is_strict_json_what_it_says(rule):
     assert f'"code": "{rule.code}"' in check(testing.trace(*BAD[rule.code]), [rule]).to_json()
 
 
-KNOWN = {
-    ("GK103", "healthy"): "NaN is neither absent nor zero",
-    ("GK203", "healthy"): "NaN updates are no updates above the limit",
-    ("GK203", "bad"): "that no smaller rate learned counts as a pass, also where none could",
-}
-
-
 def poisoned_samples():
     """Every rule with facts that are all NaN; those whose facts hold no number cannot be misled by one."""
     healthy = [trained(), testing.wiring(), testing.evaluation(deterministic=False), testing.one_batch_fit()]
@@ -231,9 +224,7 @@ def poisoned_samples():
         for sample, facts in {"healthy": needed, "bad": BAD[rule.code]}.items():
             broken = [testing.poisoned(fact) for fact in facts]
             if broken != facts:
-                known = KNOWN.get((rule.code, sample))
-                marks = pytest.mark.xfail(reason=known) if known else ()
-                yield pytest.param(rule, broken, id=f"{rule.code}-{sample}", marks=marks)
+                yield pytest.param(rule, broken, id=f"{rule.code}-{sample}")
 
 
 @pytest.mark.parametrize(("rule", "broken"), [*poisoned_samples()])

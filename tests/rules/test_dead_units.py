@@ -65,7 +65,6 @@ def test_it_proposes_no_norm_to_a_model_that_has_some():
     assert not any("BatchNorm" in fix for fix in finding.fixes)
 
 
-@pytest.mark.xfail(reason="its order is that of the layer after it, which is not less")
 def test_it_judges_a_function_before_the_last_layer():
     """No module stands between them, so its place in the order is that of the layer after it."""
     called = dead("relu in forward (model.py:9)", function="relu", module="", order=6)
@@ -122,7 +121,6 @@ def test_it_finds_a_share_that_is_nan():
     assert apply(dead_units, poisoned(run(dead())))
 
 
-@pytest.mark.xfail(reason="a share at the start that is NaN counts as small")
 def test_it_does_not_pass_shares_that_are_nan_under_the_probes_own_learning_rate():
     assert judge(dead_units, poisoned(run(dead(), optimizer_given=False))).status != "passed"
 

@@ -91,7 +91,6 @@ def test_it_does_not_blame_the_model_for_what_the_probes_own_learning_rate_does(
     assert apply(exploding_gradient, stuck(GROWING_DOWN, optimizer_given=False))
 
 
-@pytest.mark.xfail(reason="harm is not known in under ten steps, and counts as none")
 def test_it_does_not_pass_a_run_that_is_too_short_to_tell():
     assert judge(exploding_gradient, stuck(GROWING_DOWN, losses=flat(steps=5))).status != "passed"
 

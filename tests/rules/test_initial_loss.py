@@ -24,7 +24,7 @@ def test_it_names_the_last_layer_with_loss_and_limit():
     (finding,) = outcome.findings
     assert finding.where == "4"
     assert finding.message == (
-        "The first loss is 11.5, 5.0 times the 2.3 of always predicting class frequencies; up to 2 times is healthy."
+        "The first loss is 11.5, 5.0 times the 2.3 of an output that says nothing; up to 2 times is healthy."
     )
     assert finding.evidence == {"loss": 5 * CHANCE, "chance": CHANCE, "limit": 2 * CHANCE}
     assert finding.fixes[0].startswith("Scale down the initial weights of 4")

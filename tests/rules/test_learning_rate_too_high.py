@@ -122,7 +122,6 @@ def test_it_skips_a_first_step_that_is_not_finite():
         apply(learning_rate_too_high, facts, learning_rate_response(LOWER_LEARNS))
 
 
-@pytest.mark.xfail(reason="harm is not known in under ten steps, and counts as none")
 def test_it_does_not_pass_a_run_that_is_too_short_to_tell():
     assert judge(learning_rate_too_high, diverging(losses=RISING[:5])).status != "passed"
 
@@ -130,7 +129,6 @@ def test_it_does_not_pass_a_run_that_is_too_short_to_tell():
 # ---- NaN and options ----
 
 
-@pytest.mark.xfail(reason="that no smaller rate learned counts as a pass, also where none could")
 @pytest.mark.parametrize("response", [(), (poisoned(learning_rate_response()),)])
 def test_it_does_not_pass_a_run_that_is_all_nan(response):
     assert judge(learning_rate_too_high, poisoned(diverging()), *response).status != "passed"

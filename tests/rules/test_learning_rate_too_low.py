@@ -109,7 +109,6 @@ def test_it_skips_a_model_without_optimized_weights():
         apply(learning_rate_too_low, creeping(parameters=(parameter("0.bias"),)))
 
 
-@pytest.mark.xfail(reason="harm is not known in under ten steps, and counts as none")
 def test_it_does_not_pass_a_run_that_is_too_short_to_tell():
     assert judge(learning_rate_too_low, creeping(update=1e-9, losses=flat(steps=5))).status != "passed"
 

@@ -64,7 +64,6 @@ def test_it_names_the_users_activations_in_its_other_fixes():
     assert "Or use ReLU or GELU in 1 and 3." in finding.fixes
 
 
-@pytest.mark.xfail(reason="its order is that of the layer after it, which is not less")
 def test_it_judges_a_function_before_the_last_layer():
     """No module stands between them, so its place in the order is that of the layer after it."""
     called = flat_ends("tanh in forward (model.py:9)", function="tanh", module="", order=6)

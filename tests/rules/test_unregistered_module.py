@@ -39,9 +39,8 @@ def test_it_says_how_to_register_it_there(where, fix):
     assert finding.fixes[0].startswith(fix)
 
 
-@pytest.mark.xfail(reason="the place of a bound method looks like an item of a dict")
 def test_it_makes_no_container_of_a_bound_method():
-    (finding,) = apply(unregistered_module, running(hidden("project['__self__']")))
+    (finding,) = apply(unregistered_module, running(hidden("project.__self__")))
     assert "ModuleDict" not in finding.fixes[0]
 
 
