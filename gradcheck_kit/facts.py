@@ -220,6 +220,13 @@ class Training:
         return not self.last_loss < self.constant_loss - 0.1 * abs(self.constant_loss)
 
     @property
+    def blow_up(self) -> float:
+        """How far the loss went above its start at worst (1.0: never), finite or not, also where it came back."""
+        first = self.first_loss
+        worst = max((math.inf if math.isnan(loss) else loss for loss in self.losses), default=first)
+        return max(1.0, worst / first) if math.isfinite(first) and first > 0 else 1.0
+
+    @property
     def harm(self) -> str:
         """Why this run did not learn, as the end of a sentence; "" when it did.
 
@@ -238,7 +245,7 @@ class Training:
             return ""
         if rise > (0.05 if falling else 0.5) * abs(self.first_loss):  # falling back from a peak is not learning
             return f"the loss rose from {self.first_loss:.3g} to {self.last_loss:.3g}"
-        if not falling:
+        if not falling or (self.at_chance and rise > -0.01 * abs(self.first_loss)):
             return f"the loss did not fall: {self.first_loss:.3g} at the start, {self.last_loss:.3g} at the end"
         if self.at_chance and not self.trend(0.5) < -1.64:
             return (
@@ -246,6 +253,15 @@ class Training:
                 f"{self.constant_prediction} ({self.constant_loss:.3g})"
             )
         return ""
+
+    @property
+    def first_update_ratio(self) -> float | None:
+        """The median over optimized weights of update RMS / weight RMS in the first recorded step."""
+        return middle(
+            p.update_rms[0] / p.weight_rms[0]
+            for p in self.parameters
+            if p.is_weight and p.optimized and p.update_rms and p.update_rms[0] is not None and p.weight_rms[0]
+        )
 
     # -- depth --
 

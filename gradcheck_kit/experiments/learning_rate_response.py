@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from gradcheck_kit.experiments import NotApplicable, Probe
-from gradcheck_kit.facts import LearningRateResponse, RateTrial, Training, middle
+from gradcheck_kit.facts import LearningRateResponse, RateTrial, Training
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.workspace import workspace
 
@@ -23,25 +23,15 @@ def respond_to_learning_rates(probe: Probe) -> LearningRateResponse:
     training = probe.facts.get(Training)
     if training is None:
         raise NotApplicable("the training run was not recorded")
-    if not training.harm:
+    if not training.harm and training.blow_up <= 10:
         raise NotApplicable("the training run went well, so no other learning rate was tried")
     if probe.prepared.settings.quick:
         raise NotApplicable("left out by --quick")
-    own = first_update_ratio(training)
+    own = training.first_update_ratio
     if own is None or not math.isfinite(own) or own <= 0:
         raise NotApplicable("no weight changed in the first step, so there is nothing to scale")
     factors = sorted({1.0, *(_round(ratio / own) for ratio in RATIOS)})
     return LearningRateResponse(tuple(RateTrial(f, _losses(probe, f)) for f in factors))
-
-
-def first_update_ratio(training: Training) -> float | None:
-    """The median over weights of update RMS / weight RMS in the first recorded step."""
-    return middle(
-        p.update_rms[0] / p.weight_rms[0]
-        for p in training.parameters
-        if p.is_weight and p.optimized and p.trainable and p.update_rms and p.update_rms[0] is not None
-        and p.weight_rms[0]
-    )  # fmt: skip
 
 
 def _round(factor: float) -> float:

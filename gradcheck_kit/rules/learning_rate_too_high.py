@@ -12,7 +12,7 @@ from gradcheck_kit.rule import Finding, Skip, rule
     "GK203",
     needs=(Training,),
     uses=(LearningRateResponse,),
-    explains=("GK102", "GK104", "GK105", "GK106", "GK202", "GK205", "GK601", "GK606"),
+    explains=("GK101", "GK102", "GK104", "GK105", "GK106", "GK202", "GK205", "GK601", "GK606"),
 )
 def learning_rate_too_high(
     training: Training, response: LearningRateResponse | None, *, ratio: float = 0.1
@@ -20,12 +20,17 @@ def learning_rate_too_high(
     """The run does not learn, and the same steps with a smaller learning rate do.
 
     Where no other rate was tried: the updates are above `ratio` of the weights and the loss rises or is not finite.
+    Where the first update was that large, a loss that went above ten times its start is a finding even if it came back.
     """
     if not training.optimizer_given:
         raise Skip("the learning rate is the probe's own; choose one with --lr")
     if not training.long_enough:
         raise Skip(f"{len(training.losses)} steps are too few to tell; use --steps 10 or more")
+    update = _update_ratio(training)
     harm = training.harm
+    first = training.first_update_ratio
+    if not harm and training.blow_up > 10 and first is not None and not first <= ratio:
+        harm, update = f"the loss went up to {training.blow_up:.2g} times its start", first
     if not harm:
         return
     if training.explosion_at_start is not None and training.explosion_at_start > 1000:
@@ -33,7 +38,6 @@ def learning_rate_too_high(
     if training.non_finite is not None and training.non_finite.step == 0:
         raise Skip("the first step is not finite before any update (see non-finite)")
     rates = training.learning_rates
-    update = _update_ratio(training)
     size = f" An update is {update:.1e} of the weight (median); 1e-3 is usual." if update is not None else ""
     now = f"{rates[0]:g}" if rates else "unknown"
     if response is not None:
@@ -53,7 +57,7 @@ def learning_rate_too_high(
         return
     if update is None:
         raise Skip("no finite update was recorded and no other rate was tried")
-    rising = not training.finite or training.last_loss > training.first_loss
+    rising = not training.finite or training.last_loss > training.first_loss or training.blow_up > 10
     if rising and not update <= ratio:
         factor = 1e-3 / update if math.isfinite(update) else 0.01
         suggested = f"{rates[0] * factor:.1g}" if rates else f"{factor:.1g} times the present"
@@ -72,7 +76,7 @@ def _better(response: LearningRateResponse, training: Training) -> RateTrial | N
         return None
     best = min(lower, key=lambda trial: trial.end)
     own = max(response.own.end, training.last_loss if training.finite else math.inf)
-    if not best.end < 0.8 * own:
+    if not best.end < 0.8 * own and training.blow_up <= 10:
         return None
     # Of the rates that do as well as the best, the largest: it is the one that people would choose.
     return max((t for t in lower if t.end <= best.end + 0.1 * abs(best.end)), key=lambda trial: trial.factor)

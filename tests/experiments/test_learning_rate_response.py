@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gradcheck_kit.experiments import NotApplicable
-from gradcheck_kit.experiments.learning_rate_response import first_update_ratio, respond_to_learning_rates
+from gradcheck_kit.experiments.learning_rate_response import respond_to_learning_rates
 from gradcheck_kit.experiments.training import train
 from gradcheck_kit.facts import Training
 
@@ -40,6 +40,6 @@ def test_finds_a_rate_that_learns_on_the_other_side(lr, side, probe_of, mlp, blo
 
 def test_aims_at_usual_update_sizes(probe_of, mlp, blobs):
     probe = run(probe_of, mlp(4, 16, 2), blobs(), 1e-8)
-    ratio = first_update_ratio(probe.facts[Training])
+    ratio = probe.facts[Training].first_update_ratio
     factors = [t.factor for t in respond_to_learning_rates(probe).trials if t.factor != 1.0]
     assert [f * ratio for f in factors] == pytest.approx([1e-4, 1e-3, 1e-2], rel=0.5)
