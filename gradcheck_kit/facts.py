@@ -372,7 +372,10 @@ def _windows(values: Sequence[float], count: int) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class RateTrial:
-    """The same first steps again, from the same start, with the learning rate multiplied by `factor`."""
+    """The first steps again, from the same start, with the learning rate multiplied by `factor`.
+
+    At factor 1 they go on for longer than the probe did.
+    """
 
     factor: float
     losses: tuple[float, ...]
@@ -385,7 +388,7 @@ class RateTrial:
 
     def learned(self, constant_loss: float | None) -> bool:
         """Whether the loss fell (Mann-Kendall, p < 0.01), by a tenth at least and below a constant prediction's."""
-        if not math.isfinite(self.end) or not mann_kendall(self.losses) < -2.33:
+        if not math.isfinite(self.end) or not mann_kendall(_windows(self.losses, 64)) < -2.33:
             return False
         return self.end < 0.9 * self.losses[0] and (constant_loss is None or self.end < 0.95 * constant_loss)
 

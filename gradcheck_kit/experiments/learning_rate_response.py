@@ -14,12 +14,13 @@ from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.workspace import workspace
 
 STEPS = 30
+PATIENCE = 3  # times the probe's steps at the user's own rate: a rough start may still end well
 # Median update/weight ratios to try; 1e-3 is the usual one (Karpathy, CS231n), the others are its neighbours.
 RATIOS = (1e-4, 1e-3, 1e-2)
 
 
 def respond_to_learning_rates(probe: Probe) -> LearningRateResponse:
-    """Short trials at the user's rate and at those that bring the first update to usual sizes."""
+    """Short trials at rates that bring the first update to usual sizes, and a long one at the user's own."""
     training = probe.facts.get(Training)
     if training is None:
         raise NotApplicable("the training run was not recorded")
@@ -31,7 +32,13 @@ def respond_to_learning_rates(probe: Probe) -> LearningRateResponse:
     if own is None or not math.isfinite(own) or own <= 0:
         raise NotApplicable("no weight changed in the first step, so there is nothing to scale")
     factors = sorted({1.0, *(_round(ratio / own) for ratio in RATIOS)})
-    return LearningRateResponse(tuple(RateTrial(f, _losses(probe, f)) for f in factors))
+    steps = min(STEPS, probe.prepared.settings.steps)
+    patient = PATIENCE * probe.prepared.settings.steps
+    trials = []
+    for factor in factors:
+        last = patient if factor == 1.0 else steps
+        trials.append(RateTrial(factor, _losses(probe, factor, last, training.constant_loss)))
+    return LearningRateResponse(tuple(trials))
 
 
 def _round(factor: float) -> float:
@@ -39,10 +46,10 @@ def _round(factor: float) -> float:
     return float(f"{factor:.0e}")
 
 
-def _losses(probe: Probe, factor: float) -> tuple[float, ...]:
+def _losses(probe: Probe, factor: float, steps: int, constant_loss: float | None) -> tuple[float, ...]:
+    """The losses of a trial; it ends early when it is no longer finite or, after the usual length, has learned."""
     prepared = probe.prepared
     losses: list[float] = []
-    steps = min(STEPS, prepared.settings.steps)
     with workspace(prepared, seed=prepared.settings.seed) as work:
         work.scale_learning_rate(factor)
         batches = endless(prepared.train)
@@ -54,6 +61,8 @@ def _losses(probe: Probe, factor: float) -> tuple[float, ...]:
             value = float(loss.detach())
             losses.append(math.nan if math.isnan(value) else value)
             if not math.isfinite(value):
+                break
+            if step > STEPS and step % 20 == 0 and RateTrial(factor, tuple(losses)).learned(constant_loss):
                 break
             work.backward(loss)
             work.update(batch)

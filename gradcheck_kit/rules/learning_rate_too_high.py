@@ -43,6 +43,8 @@ def learning_rate_too_high(
     if response is not None:
         if not any(math.isfinite(trial.end) for trial in response.trials):
             raise Skip("the loss is not finite at any learning rate (see non-finite)")
+        if response.own.learned(training.constant_loss) and training.blow_up <= 10:
+            raise Skip(f"{harm}, but in {len(response.own.losses)} steps at the same learning rate it does")
         better = _better(response, training)
         if better is None:
             return

@@ -30,6 +30,8 @@ def learning_rate_too_low(
         return
     rates = training.learning_rates
     now = f"{rates[0]:g}" if rates else "unknown"
+    if response is not None and response.own.learned(training.constant_loss):
+        raise Skip(f"{harm}, but in {len(response.own.losses)} steps at the same learning rate it does")
     best = _better(response, training) if response is not None else None
     if best is not None:
         factor = best.factor

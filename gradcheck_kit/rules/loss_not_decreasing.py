@@ -23,6 +23,8 @@ def loss_not_decreasing(
         return
     if training.finite and fit is not None and fit.attempts[0].fitted(fit.constant_loss):
         raise Skip(f"{harm}, but one batch is learned by heart: {len(training.losses)} steps may be too few to tell")
+    if response is not None and response.own.learned(training.constant_loss):
+        raise Skip(f"{harm}, but in {len(response.own.losses)} steps it does: probe longer with --steps")
     if not training.optimizer_given and response is not None:
         suited = [t.factor for t in response.trials if t.learned(training.constant_loss)]
         if suited and training.learning_rates:
