@@ -68,7 +68,13 @@ def test_it_passes_when_only_a_larger_rate_learns():
 
 def test_it_wants_the_smaller_rate_to_be_clearly_better():
     at_chance = diverging(losses=flat(2.0))
-    assert apply(learning_rate_too_high, at_chance, learning_rate_response({0.1: 1.7, 1.0: 1.9})) == ()
+    assert apply(learning_rate_too_high, at_chance, learning_rate_response({0.1: 2.0, 1.0: 2.3})) == ()
+
+
+def test_it_is_patient_with_a_rate_that_learns_when_it_is_given_more_steps():
+    outcome = judge(learning_rate_too_high, diverging(losses=flat(2.0)), learning_rate_response({0.1: 0.5, 1.0: 1.5}))
+    assert outcome.status == "skipped"
+    assert "at the same learning rate it does" in outcome.reason
 
 
 # ---- without ----

@@ -47,7 +47,7 @@ def test_it_passes_when_no_larger_rate_learns_either():
 
 
 def test_it_wants_the_larger_rate_to_be_clearly_better():
-    assert apply(learning_rate_too_low, creeping(), learning_rate_response({1.0: 0.52, 100.0: 0.5})) == ()
+    assert apply(learning_rate_too_low, creeping(), learning_rate_response({1.0: 2.2, 100.0: 2.05})) == ()
 
 
 def test_it_passes_updates_of_usual_size_whatever_a_larger_rate_does():
