@@ -247,7 +247,9 @@ class Training:
             return f"the loss rose from {self.first_loss:.3g} to {self.last_loss:.3g}"
         if not falling or (self.at_chance and rise > -0.01 * abs(self.first_loss)):
             return f"the loss did not fall: {self.first_loss:.3g} at the start, {self.last_loss:.3g} at the end"
-        if self.at_chance and not self.trend(0.5) < -1.64:
+        # Coming down to chance from far above is progress; wandering about it is none, whichever way it goes.
+        never_left = chance is not None and self.last_loss >= 0.98 * chance and self.first_loss <= 1.2 * chance
+        if self.at_chance and (never_left or not self.trend(0.5) < -1.64):
             return (
                 f"the loss stays at {self.last_loss:.3g}, no better than always predicting "
                 f"{self.constant_prediction} ({self.constant_loss:.3g})"
@@ -316,8 +318,8 @@ class Training:
         return [a for a in self.activations if a.order <= last and not a.is_output]
 
     @property
-    def explosion_at_start(self) -> float | None:
-        """How much larger the gradient is at the first outputs than at the last, before any update."""
+    def gradient_ratio_at_start(self) -> float | None:
+        """The gradient at the first outputs over that at the last, before any update: above 1 it explodes."""
         ratio = end_to_end([norm for _, norm in self.output_profile(start=True)])
         return ratio if ratio is not None and math.isfinite(ratio) else None
 

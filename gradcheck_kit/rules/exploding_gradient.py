@@ -15,14 +15,14 @@ def exploding_gradient(training: Training, *, ratio: float = 70.0) -> Iterator[F
     Healthy networks with BatchNorm reach first/last ratios near 100, so that growth alone is no finding.
     """
     totals = _totals(training)
-    if not totals and training.explosion_at_start is None:
+    if not totals and training.gradient_ratio_at_start is None:
         raise Skip("no finite gradient was recorded (see non-finite)")
     if not training.long_enough:
         raise Skip(f"{len(training.losses)} steps are too few to tell whether it does harm; use --steps 10 or more")
     harm = training.harm
     if not harm:
         return
-    depth = training.explosion_at_start
+    depth = training.gradient_ratio_at_start
     growth = max(totals[1:], default=0.0) / totals[0] if totals and totals[0] > 0 else 0.0
     if not training.optimizer_given:
         growth = 0.0  # over steps it comes of a learning rate that nobody chose

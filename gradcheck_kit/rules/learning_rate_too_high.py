@@ -33,7 +33,7 @@ def learning_rate_too_high(
         harm, update = f"the loss went up to {training.blow_up:.2g} times its start", first
     if not harm:
         return
-    if training.explosion_at_start is not None and training.explosion_at_start > 1000:
+    if training.gradient_ratio_at_start is not None and training.gradient_ratio_at_start > 1000:
         raise Skip("the gradient explodes before the first update (see exploding-gradient)")
     if training.non_finite is not None and training.non_finite.step == 0:
         raise Skip("the first step is not finite before any update (see non-finite)")

@@ -17,7 +17,10 @@ def saturated_activation(training: Training, *, share: float = 0.5) -> Iterator[
     if not bounded:
         raise Skip("no hidden activation with flat ends ran, such as sigmoid or tanh")
     harm = training.harm
-    flat = [a for a in bounded if not _end(a) <= share and (harm or not _start(a) <= share)]
+    # Where the gradient vanished before the first update, what saturates later is a symptom of that.
+    ratio = training.gradient_ratio_at_start
+    later_too = harm and not (ratio is not None and ratio < 1e-3)
+    flat = [a for a in bounded if not _end(a) <= share and (later_too or not _start(a) <= share)]
     if not flat:
         return
     worst = max(flat, key=_end)
