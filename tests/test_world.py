@@ -157,6 +157,27 @@ def test_comes_back_when_the_loss_reaches_for_the_users_own_model():
     assert_same(before, world.state())
 
 
+@pytest.mark.parametrize("in_place", [False, True], ids=["copied", "in place"])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda o: torch.optim.lr_scheduler.StepLR(o, 10),
+        lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 50),
+        lambda o: torch.optim.lr_scheduler.OneCycleLR(o, [0.2, 0.1], total_steps=100),
+    ],
+    ids=["StepLR", "CosineAnnealingLR", "OneCycleLR"],
+)
+def test_comes_back_when_a_scheduler_has_wrapped_the_optimizers_step(schedule, in_place):
+    world = World(uncopyable=in_place)
+    scheduler = schedule(world.optimizer)
+    before = world.state()
+    report = gk.scan(world.model, world.loader, loss_fn=nn.CrossEntropyLoss(), optimizer=world.optimizer, steps=12)
+    (unchanged,) = [o for o in report.outcomes if o.rule.name == "parameter-unchanged"]
+    assert unchanged.status == "passed"
+    assert_same(before, world.state())
+    assert scheduler.last_epoch == 0
+
+
 def test_leaves_no_hook_behind_on_a_model_used_in_place():
     world = World(uncopyable=True)
     gk.scan(world.model, world.loader, loss_fn=nn.CrossEntropyLoss(), optimizer=world.optimizer, steps=6)

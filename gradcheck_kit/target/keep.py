@@ -72,16 +72,19 @@ def keep_state(model: nn.Module, loss_fn: Any, optimizers: Sequence[Optimizer]) 
         tensor.grad = None  # backward adds in place to a gradient that is there
     groups = [[dict(group) for group in optimizer.param_groups] for optimizer in optimizers]
     states = [optimizer.state for optimizer in optimizers]
+    plain = [dict(optimizer.__dict__) for optimizer in optimizers]
     for optimizer in optimizers:
         optimizer.state = _copied_state(optimizer)
     try:
         yield
     finally:
-        for optimizer, state, kept in zip(optimizers, states, groups, strict=True):
+        for optimizer, state, kept, former in zip(optimizers, states, groups, plain, strict=True):
+            optimizer.__dict__.clear()
+            optimizer.__dict__.update(former)
             optimizer.state = state
-            for group, former in zip(optimizer.param_groups, kept, strict=True):
+            for group, was in zip(optimizer.param_groups, kept, strict=True):
                 group.clear()
-                group.update(former)
+                group.update(was)
         for module, former in zip(modules, attributes, strict=True):
             module.__dict__.clear()
             module.__dict__.update(former)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from gradcheck_kit.errors import DataError, ProbeError, TargetError, UsageError
+from gradcheck_kit.errors import DataError, GradcheckKitError, ProbeError, TargetError, UsageError
 from gradcheck_kit.target import ProbeSettings, Target
 from gradcheck_kit.target.batches import as_batches, batch_size_of, describe, first_batch
 from gradcheck_kit.target.blame import located, shape_of, signature_of
@@ -66,6 +66,8 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
     prepared = replace(prepared, batch_size=batch_size_of(batch))
     with keep_state(model, target.loss_fn, optimizers):  # the loss may reach for the user's own objects
         prepared = _try_once(prepared, batch, form)
+    if settings.input_shape and not settings.data and target.train_data is not None:
+        supplied.append(f"--input is not used: the file brings its own {target.train_name}")
     if prepared.task.loss_fn is not None and target.loss_fn is None and target.training_step is None:
         supplied.append(f"no loss_fn found: {prepared.task.loss_name} fits the output")
     if not optimizers and settings.optimizer is None:
@@ -151,36 +153,33 @@ def _try_once(prepared: Prepared, batch: Any, form: Form | None) -> Prepared:
             f"a batch of {shape_of(batch)} does not fit {type(prepared.model).__name__}.forward"
             f"{signature_of(prepared.model)}; yield one item per argument and then the target"
         )
-    first: Exception | None = None
+    told: GradcheckKitError | None = None
     for candidate in forms:
-        attempt = replace(prepared, task=replace(prepared.task, form=candidate))
         try:
-            with workspace(attempt, seed=prepared.settings.seed) as work:
-                moved = work.to_device(batch)
-                work.task.forward(work.model, moved)
-        except Exception as error:  # noqa: BLE001  # another form may fit; else the first one's error is told
-            first = first or error
-            continue
-        return _settle_loss(attempt, batch)
-    assert first is not None
-    raise _explain(first, "the model's forward", f"on a batch of {shape_of(batch)}", prepared) from first
+            return _settle(replace(prepared, task=replace(prepared.task, form=candidate)), batch)
+        except GradcheckKitError as error:  # another form may fit; else the first one's error is told
+            told = told or error
+    assert told is not None
+    raise told
 
 
-def _settle_loss(prepared: Prepared, batch: Any) -> Prepared:
+def _settle(prepared: Prepared, batch: Any) -> Prepared:
+    """The target with the way its loss is called, if this form of the batch fits both model and loss."""
+    stage, context = "the model's forward", f"on a batch of {shape_of(batch)}"
     try:
         with workspace(prepared, seed=prepared.settings.seed) as work:
             moved = work.to_device(batch)
             output = work.task.forward(work.model, moved)
+            stage, context = "the loss", _against(output, moved, prepared.task)
             _check_labels(work.task, output, moved)
             task = find_loss(work.task, output, moved).reading_classes(output, moved)
-    except (DataError, ProbeError):
+    except GradcheckKitError:
         raise
     except Exception as error:
-        raise _explain(error, "the loss", _against(output, moved, prepared.task), prepared) from error
+        raise _explain(error, stage, context, prepared) from error
     # The loss that was found may be ours; the user's own stays the original object, not the workspace's copy.
     task = replace(task, loss_fn=prepared.task.loss_fn or task.loss_fn)
-    settled = replace(prepared, task=task)
-    return _notice_shared_objects(settled, batch)
+    return _notice_shared_objects(replace(prepared, task=task), batch)
 
 
 def _run(prepared: Prepared, batch: Any) -> None:

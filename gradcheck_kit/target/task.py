@@ -79,13 +79,14 @@ class Task:
             target = next((t for t in tensors((args, kwargs)) if t.is_floating_point()), None)
         if self.loss_style == "reconstruction":
             return scalar(self.loss_fn(prediction_of(output), args[0]))
-        return scalar(_LOSS_STYLES[self.loss_style](self.loss_fn, output, target))
+        return scalar(_LOSS_STYLES[self.loss_style](self.loss_fn, output, target, batch))
 
     def target(self, batch: Any) -> Any:
         """The target of a batch, None when it has none of its own."""
         if self.training_step is not None or self.loss_style == "reconstruction":
             return None
-        return self.form.split(batch)[2]
+        target = self.form.split(batch)[2]
+        return target[0] if self.loss_style in ("several", "first", "spread several") else target
 
     def inputs(self, batch: Any) -> Any:
         """What the model is given of a batch."""
@@ -196,18 +197,24 @@ def prediction_of(output: Any) -> Tensor | None:
 
 def _as_sequence(output: Any) -> tuple[Any, ...]:
     if not isinstance(output, list | tuple):
-        raise TypeError("the output is no tuple")
+        raise TypeError(f"a {type(output).__name__} is no tuple")
     return tuple(output)
 
 
-# Ways in which people's losses take an output; the first that does not raise TypeError is theirs.
-_LOSS_STYLES: dict[str, Callable[[Callable[..., Any], Any, Any], Any]] = {
-    "plain": lambda loss_fn, output, target: loss_fn(output, target),
-    "main": lambda loss_fn, output, target: loss_fn(prediction_of(output), target),
-    "spread": lambda loss_fn, output, target: loss_fn(*_as_sequence(output), target),
-    "vae": lambda loss_fn, output, target: loss_fn(output[0], target, *_as_sequence(output)[1:]),
-    "unsupervised": lambda loss_fn, output, _target: loss_fn(output),
-    "unsupervised spread": lambda loss_fn, output, _target: loss_fn(*_as_sequence(output)),
+Style = Callable[[Callable[..., Any], Any, Any, Any], Any]
+
+# Ways in which people's losses are called with (output, target, batch); the first that works is theirs.
+_LOSS_STYLES: dict[str, Style] = {
+    "plain": lambda loss_fn, output, target, _: loss_fn(output, target),
+    "main": lambda loss_fn, output, target, _: loss_fn(prediction_of(output), target),
+    "several": lambda loss_fn, output, target, _: loss_fn(output, *_as_sequence(target)),
+    "first": lambda loss_fn, output, target, _: loss_fn(prediction_of(output), _as_sequence(target)[0]),
+    "spread": lambda loss_fn, output, target, _: loss_fn(*_as_sequence(output), target),
+    "spread several": lambda loss_fn, output, target, _: loss_fn(*_as_sequence(output), *_as_sequence(target)),
+    "vae": lambda loss_fn, output, target, _: loss_fn(output[0], target, *_as_sequence(output)[1:]),
+    "batch": lambda loss_fn, output, _, batch: loss_fn(output, batch),
+    "unsupervised": lambda loss_fn, output, *_: loss_fn(output),
+    "unsupervised spread": lambda loss_fn, output, *_: loss_fn(*_as_sequence(output)),
 }
 
 
@@ -282,24 +289,32 @@ def find_loss(task: Task, output: Any, batch: Any, *, name: Callable[[Callable[.
             description += f" + 0.4 x {len(auxiliary)} auxiliary"
             return replace(task, loss_fn=_with_auxiliary(function), loss_name=description)
         return replace(task, loss_fn=function, loss_style=style, loss_name=description)
-    first: TypeError | AttributeError | None = None
-    for style in _LOSS_STYLES:
+    first: Exception | None = None
+    for style in _styles(task.form):
         candidate = replace(task, loss_style=style, loss_name=named(task.loss_fn))
+        if style == "reconstruction" and (not _reconstructs(output, args) or _same_shape(prediction_of(output), target)):
+            continue
         try:
             candidate.loss(output, batch)
-        except (TypeError, AttributeError) as error:
-            first = first or error
-        except (RuntimeError, ValueError):
-            # An autoencoder's loader often yields labels that its training ignores.
-            reconstruction = replace(candidate, loss_style="reconstruction")
-            if _reconstructs(output, args) and not _same_shape(prediction_of(output), target):
-                reconstruction.loss(output, batch)
-                return reconstruction
+        except ProbeError:
             raise
+        except Exception as error:  # noqa: BLE001  # another way may be theirs; else the first one's error is told
+            first = first or error
         else:
             return candidate
     assert first is not None
     raise first
+
+
+def _styles(form: Form) -> list[str]:
+    """The ways to try, most likely first."""
+    styles = list(_LOSS_STYLES)
+    if isinstance(form.target, int) and 0 < form.inputs and form.target < form.inputs:
+        # The batch holds only inputs: views that are compared with each other come before teacher forcing.
+        styles.sort(key=lambda style: not style.startswith("unsupervised"))
+    # An autoencoder's loader often yields labels that its training ignores.
+    styles.insert(styles.index("batch"), "reconstruction")
+    return styles
 
 
 def _reconstructs(output: Any, args: tuple[Any, ...]) -> bool:

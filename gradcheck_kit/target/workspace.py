@@ -181,7 +181,8 @@ def copied(model: nn.Module, loss_fn: Any, optimizers: Sequence[Optimizer]) -> t
     for optimizer in optimizers:
         twin = copy.deepcopy(optimizer, memo)
         for name, value in optimizer.__dict__.items():
-            if name not in twin.__dict__:
+            # A scheduler hangs a `step` on the object that is bound to the original: the class's own is the twin's.
+            if name not in twin.__dict__ and not callable(getattr(type(optimizer), name, None)):
                 setattr(twin, name, copy.deepcopy(value, memo))
         result.append(twin)
     return model, loss_fn, result
