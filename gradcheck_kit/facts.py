@@ -38,6 +38,7 @@ class WiredParameter:
     trainable: bool
     optimized: bool  # some optimizer owns it
     gradient: str  # after one backward pass: "none", "zero" (exactly, everywhere), "nonzero" or "nonfinite"
+    matters: bool | None = None  # where there was none: whether other values of its layer change the loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +109,8 @@ class ParameterRecord:
 
     @property
     def is_weight(self) -> bool:
-        """A matrix or kernel, as opposed to a bias or a norm's gain."""
-        return len(self.shape) >= 2 and math.prod(self.shape) > max(self.shape)
+        """A matrix or kernel, as opposed to a bias, a norm's gain, or a scale of shape (1, C, 1, 1)."""
+        return len(self.shape) == 2 or (len(self.shape) > 2 and math.prod(self.shape) > max(self.shape))
 
     def update_ratio(self) -> float | None:
         """Median over steps of update RMS / weight RMS (dimensionless; 1e-3 is usual, Karpathy, CS231n)."""
@@ -175,7 +176,7 @@ class Training:
     non_finite: NonFinite | None
     constant_loss: float | None  # the best an input-independent prediction reaches on these targets
     constant_loss_error: float | None  # its standard error over batches
-    zero_loss: float | None  # of an all-zero output: ln C, ln 2, the target's mean square; what an untrained model has
+    zero_loss: float | None  # of an all-zero output, as of an untrained model: ln C, ln 2, the target's mean square
     constant_prediction: str  # what that prediction is, in words: "class frequencies", "the target's mean"
     synthetic: bool  # inputs or targets were made up: there may be nothing to learn but by heart
     learning_rates: tuple[float, ...]  # of the optimizer's groups
@@ -221,8 +222,8 @@ class Training:
 
     @property
     def blow_up(self) -> float:
-        """How far the loss went above its start at worst (1.0: never), finite or not, also where it came back."""
-        first = self.first_loss
+        """How far the loss went above its start (or chance) at worst, also where it came back; 1.0: never."""
+        first = max(self.first_loss, self.constant_loss or 0.0)
         worst = max((math.inf if math.isnan(loss) else loss for loss in self.losses), default=first)
         return max(1.0, worst / first) if math.isfinite(first) and first > 0 else 1.0
 
@@ -238,7 +239,8 @@ class Training:
         if not self.long_enough:
             return ""
         falling = self.trend() < -2.33
-        rise = self.last_loss - self.first_loss
+        # One batch may have next to no loss, of rare positives say: chance is the least that a rise starts from.
+        rise = self.last_loss - max(self.first_loss, self.constant_loss or -math.inf)
         chance = self.constant_loss
         # A trained model's loss may wander far below chance; giving up a good part of the way is harm.
         if chance is not None and self.last_loss < 0.5 * chance and (falling or rise <= 0.1 * chance):
@@ -417,7 +419,7 @@ class RandomOperation:
     operation: str  # "dropout", "randn_like", ...
     module: str  # in whose forward, "" for the model's own
     source: str  # "model.py:31" when it is in the user's code, else ""
-    reparameterized: bool  # noise scaled by something the model computed: sampling by design, as in a VAE
+    by_design: bool  # noise scaled by what the model computed (a VAE), or that it returns or predicts (diffusion)
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,6 +235,7 @@ class _RandomWatch(TorchFunctionMode):
         self.found: list[tuple[str, str, str]] = []
         self.noise: list[tuple[Tensor, int]] = []
         self.reparameterized: set[int] = set()
+        self.compared = False  # noise is what the model is to predict, as in diffusion
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -242,6 +243,8 @@ class _RandomWatch(TorchFunctionMode):
         before = torch.get_rng_state() if name in _DRAWS else None
         cuda = torch.cuda.get_rng_state() if before is not None and torch.cuda.is_initialized() else None
         result = func(*args, **kwargs)
+        if name in ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"):
+            self.compared = self.compared or any(a is noise for a in args for noise, _ in self.noise)
         if name in ("mul", "__mul__", "__rmul__", "multiply", "mul_", "__imul__", "addcmul"):
             operands = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
             for noise, index in self.noise:
@@ -261,8 +264,9 @@ def _random_operations(work: Workspace, batch: Any) -> tuple[RandomOperation, ..
     """What drew random numbers in evaluation mode. With gradients on: they tell what the model computed."""
     stack = ModuleStack(work.model)
     with torch.enable_grad(), stack.watch(), _RandomWatch(stack) as watch:
-        work.task.forward(work.model, batch)
+        output = work.task.forward(work.model, batch)
+    returned = watch.compared or any(t is noise for t in tensors(output) for noise, _ in watch.noise)
     return tuple(
-        RandomOperation(name, module, source, i in watch.reparameterized)
+        RandomOperation(name, module, source, by_design=i in watch.reparameterized or (returned and "drop" not in name))
         for i, (name, module, source) in enumerate(watch.found)
     )

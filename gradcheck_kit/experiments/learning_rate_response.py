@@ -15,6 +15,7 @@ from gradcheck_kit.target.workspace import workspace
 
 STEPS = 30
 PATIENCE = 3  # times the probe's steps at the user's own rate: a rough start may still end well
+LARGE_UPDATE = 0.1  # of the weights in the first step (TheDeepChecker's limit): other rates are tried whatever the loss
 # Median update/weight ratios to try; 1e-3 is the usual one (Karpathy, CS231n), the others are its neighbours.
 RATIOS = (1e-4, 1e-3, 1e-2)
 
@@ -24,7 +25,8 @@ def respond_to_learning_rates(probe: Probe) -> LearningRateResponse:
     training = probe.facts.get(Training)
     if training is None:
         raise NotApplicable("the training run was not recorded")
-    if not training.harm and training.blow_up <= 10:
+    first = training.first_update_ratio
+    if not training.harm and training.blow_up <= 10 and not (first is not None and first > LARGE_UPDATE):
         raise NotApplicable("the training run went well, so no other learning rate was tried")
     if probe.prepared.settings.quick:
         raise NotApplicable("left out by --quick")

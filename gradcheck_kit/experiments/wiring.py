@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gradcheck_kit.experiments import Probe
@@ -13,7 +15,9 @@ from gradcheck_kit.observe.functions import BroadcastWatch, ModuleStack
 from gradcheck_kit.observe.outputs import sites
 from gradcheck_kit.observe.statistics import as_dense, norms, read
 from gradcheck_kit.target.batches import endless
-from gradcheck_kit.target.workspace import Workspace, workspace
+from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
+
+MOST_PERTURBED = 16  # layers without a gradient whose influence on the loss is tried
 
 
 def look_at_wiring(probe: Probe) -> Wiring:
@@ -35,7 +39,9 @@ def look_at_wiring(probe: Probe) -> Wiring:
         work.backward(loss)
         owned = {id(p) for o in work.optimizers for g in o.param_groups for p in g["params"]}
         return Wiring(
-            parameters=tuple(_parameters(work.model, owned)),
+            parameters=tuple(
+                _with_influence(work, batch, tuple(_parameters(work.model, owned)), prepared.settings.seed)
+            ),
             modules=tuple(_modules(work.model, stack)),
             unregistered=tuple(_unregistered(work, stack, owned)),
             foreign_parameters=len(_owned_elsewhere(work)),
@@ -69,6 +75,38 @@ def _parameters(model: nn.Module, owned: set[int]) -> Iterable[WiredParameter]:
             name, layer, type(modules[layer]).__name__, tuple(parameter.shape), parameter.requires_grad,
             id(parameter) in owned, gradient,
         )  # fmt: skip
+
+
+def _with_influence(
+    work: Workspace, batch: Any, parameters: tuple[WiredParameter, ...], seed: int
+) -> Iterable[WiredParameter]:
+    """For trainable layers without a gradient: does the loss change when their values do?
+
+    If it does, something cut the gradient; if it does not, nobody uses what they compute.
+    """
+    silent = list(dict.fromkeys(p.layer for p in parameters if p.trainable and p.gradient == "none"))[:MOST_PERTURBED]
+    if not silent:
+        return parameters
+    matters: dict[str, bool] = {}
+    tensors = dict(work.model.named_parameters())
+    with torch.no_grad():
+        before = _loss_again(work, batch, seed)
+        for layer in silent:
+            own = [tensors[p.name] for p in parameters if p.layer == layer and p.gradient == "none"]
+            kept = [t.clone() for t in own]
+            for tensor in own:
+                tensor.add_(torch.randn_like(tensor) * (1 + tensor.abs().mean()))
+            matters[layer] = _loss_again(work, batch, seed) != before
+            for tensor, value in zip(own, kept, strict=True):
+                tensor.copy_(value)
+    return [replace(p, matters=matters.get(p.layer)) if p.gradient == "none" else p for p in parameters]
+
+
+def _loss_again(work: Workspace, batch: Any, seed: int) -> float:
+    """The loss of the batch with the same random numbers each time."""
+    seed_everything(seed)
+    _, loss = work.step(batch)
+    return float(loss)
 
 
 def _modules(model: nn.Module, stack: ModuleStack) -> Iterable[WiredModule]:

@@ -22,14 +22,18 @@ def cannot_fit_one_batch(fit: OneBatchFit, *, error: float = 0.05, loss: float =
     best = min(fit.attempts, key=_end)
     if math.isfinite(_end(best)):
         _skip_unless_stuck(fit, best)
+    if not math.isfinite(fit.attempts[0].losses[0]):
+        raise Skip("the first loss is not finite (see non-finite)")
     how = " or ".join(a.optimizer for a in fit.attempts)
-    if not math.isfinite(_end(best)):
-        how = f"{how}: the loss became NaN or infinite"
     reached = f"{best.accuracy:.0%} of them right, " if best.accuracy is not None else ""
     yield Finding(
         where="model",
         message=f"{fit.samples} samples cannot be learned by heart in {len(best.losses)} steps with {how}: {reached}"
-        f"the loss went from {best.losses[0]:.3g} to {_end(best):.3g}.",
+        + (
+            f"the loss went from {best.losses[0]:.3g} to {_end(best):.3g}."
+            if math.isfinite(_end(best))
+            else "the loss became NaN or infinite."
+        ),
         evidence={"accuracy": best.accuracy, "start": best.losses[0], "end": _end(best), "limit": loss},
         fixes=(
             "Look at the other findings first: this one says that something is broken, they say what.",

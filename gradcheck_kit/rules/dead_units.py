@@ -33,7 +33,7 @@ def dead_units(training: Training, *, share: float = 0.5) -> Iterator[Finding]:
     message = (
         f"{_share(worst):.0%} of the {worst.units} units of {worst.name} are active in less than 1 % of "
         f"{worst.samples} samples; up to {share:.0%} is healthy."
-        + (f" So it is in {listed(a.name for a in dead)}." if len(dead) > 1 else "")
+        + (f" The same in {listed(a.name for a in dead if a is not worst)}." if len(dead) > 1 else "")
         + (" They were dead before the first update" if born_dead else " They died during training")
         + (f", and {harm}." if harm else "; the loss falls all the same.")
     )

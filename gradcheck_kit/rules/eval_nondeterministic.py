@@ -20,12 +20,18 @@ def eval_nondeterministic(evaluation: Evaluation) -> Iterator[Finding]:
     if evaluation.deterministic:
         return
     operations = evaluation.random_operations
-    if operations and all(o.reparameterized for o in operations):
-        raise Skip("the model samples from a distribution that it computes, as it is meant to")
-    guilty = [o for o in operations if not o.reparameterized]
+    if operations and all(o.by_design for o in operations):
+        raise Skip("the model samples, or predicts the noise it drew, as it is meant to")
+    guilty = [o for o in operations if not o.by_design]
     regularisers = [o for o in guilty if any(name in o.operation for name in REGULARISERS)]
     blamed = regularisers or guilty
-    what = f"{listed(_place(o) for o in blamed)} draws random numbers" if blamed else _where(evaluation)
+    what = (
+        f"{listed(_place(o) for o in blamed)} draws random numbers"
+        if len(blamed) == 1
+        else f"{listed(_place(o) for o in blamed)} draw random numbers"
+        if blamed
+        else _where(evaluation)
+    )
     yield Finding(
         where=(blamed[0].module if blamed else evaluation.parted_at) or "forward",
         message=f"Two evaluations of the same batch in eval mode differ by up to {evaluation.largest_difference:.2g}: "
@@ -56,7 +62,7 @@ def _fixes(blamed: list[RandomOperation], evaluation: Evaluation) -> Iterator[st
         elif "attention" in operation.operation:
             yield f"Pass dropout_p=p if self.training else 0.0 to {place}."
         else:
-            yield f"Guard {place} with `if self.training:`."
+            yield f"If {place} is augmentation or regularisation, guard it with `if self.training:`."
     if not blamed:
         place = evaluation.parted_at or "the model's forward"
         yield (

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from statistics import quantiles
+from statistics import median, quantiles
 
 from gradcheck_kit.facts import Training
 from gradcheck_kit.rule import Bar, Finding, Skip, listed, rule
 
 
-@rule("GK102", needs=(Training,), explains=("GK104", "GK105", "GK106", "GK205", "GK301", "GK601", "GK606"))
+@rule("GK102", needs=(Training,), explains=("GK104", "GK106", "GK205", "GK301", "GK601", "GK606"))
 def exploding_gradient(training: Training, *, ratio: float = 70.0) -> Iterator[Finding]:
     """The gradient grows from the last layers to the first, or from step to step, and the run does not learn.
 
@@ -23,7 +23,9 @@ def exploding_gradient(training: Training, *, ratio: float = 70.0) -> Iterator[F
     if not harm:
         return
     depth = training.gradient_ratio_at_start
-    growth = max(totals[1:], default=0.0) / totals[0] if totals and totals[0] > 0 else 0.0
+    # The median of the last third: the gradients of single batches may differ a hundredfold.
+    late = totals[-max(1, len(totals) // 3) :]
+    growth = median(late) / totals[0] if totals and totals[0] > 0 else 0.0
     if not training.optimizer_given:
         growth = 0.0  # over steps it comes of a learning rate that nobody chose
     started_high = depth is not None and not depth <= ratio
@@ -45,8 +47,7 @@ def exploding_gradient(training: Training, *, ratio: float = 70.0) -> Iterator[F
         where = ""
     layers = [p.layer for p in training.weights_in_order()]
     fixes = [
-        f"Initialise {listed(layers)} with nn.init.kaiming_normal_(weight) (std sqrt(2 / fan_in)): their weights make "
-        "every layer enlarge what passes through it."
+        f"{_initialiser(training, layers)}: their weights make every layer enlarge what passes through it."
     ] if started_high else []  # fmt: skip
     fixes.append(_clip(totals))
     if not training.norm_layers:
@@ -54,6 +55,16 @@ def exploding_gradient(training: Training, *, ratio: float = 70.0) -> Iterator[F
     evidence = {"ratio": depth, "growth": growth, "limit": ratio}
     bars = tuple(Bar(o.module, o.module_type, norm) for o, norm in profile) if started_high else ()
     yield Finding(where, message, evidence, tuple(fixes), profile=bars)
+
+
+def _initialiser(training: Training, layers: list[str]) -> str:
+    functions = {a.function for a in training.hidden_activations()}
+    if functions & {"tanh", "sigmoid", "softsign", "hardtanh", "hardsigmoid"}:
+        return f"Initialise {listed(layers)} with nn.init.xavier_normal_(weight)"
+    if functions & {"relu", "relu6", "leaky_relu", "prelu", "elu", "gelu", "silu"}:
+        return f"Initialise {listed(layers)} with nn.init.kaiming_normal_(weight) (std sqrt(2 / fan_in))"
+    depth = max(1, len(layers) - 1)
+    return f"Scale the weights of {listed(layers)} by {(training.gradient_ratio_at_start or 1.0) ** (-1 / depth):.2g}"
 
 
 def _totals(training: Training) -> list[float]:

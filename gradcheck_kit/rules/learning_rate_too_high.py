@@ -20,7 +20,8 @@ def learning_rate_too_high(
     """The run does not learn, and the same steps with a smaller learning rate do.
 
     Where no other rate was tried: the updates are above `ratio` of the weights and the loss rises or is not finite.
-    Where the first update was that large, a loss that went above ten times its start is a finding even if it came back.
+    Where the first update was that large, a loss that went above ten times its start is a finding even if it came back,
+    and a run that learns is a warning if a smaller rate gets to half of its loss.
     """
     if not training.optimizer_given:
         raise Skip("the learning rate is the probe's own; choose one with --lr")
@@ -32,6 +33,8 @@ def learning_rate_too_high(
     if not harm and training.blow_up > 10 and first is not None and not first <= ratio:
         harm, update = f"the loss went up to {training.blow_up:.2g} times its start", first
     if not harm:
+        if response is not None and first is not None and not first <= ratio:
+            yield from _far_from_best(training, response, first, ratio)
         return
     if training.gradient_ratio_at_start is not None and training.gradient_ratio_at_start > 1000:
         raise Skip("the gradient explodes before the first update (see exploding-gradient)")
@@ -69,6 +72,24 @@ def learning_rate_too_high(
             evidence={"update_ratio": update, "limit": ratio},
             fixes=(f"Lower the learning rate from {now} to about {suggested}: updates are then 1e-3 of the weights.",),
         )
+
+
+def _far_from_best(training: Training, response: LearningRateResponse, first: float, ratio: float) -> Iterator[Finding]:
+    """A warning where the run learns, but a short trial at a smaller rate ends below half of the whole run's loss."""
+    lower = [t for t in response.trials if t.factor < 1 and t.learned(training.constant_loss)]
+    best = min(lower, key=lambda trial: trial.end, default=None)
+    if best is None or not best.end < 0.5 * training.last_loss:
+        return
+    rate = training.learning_rates[0] if training.learning_rates else 1.0
+    yield Finding(
+        where="optimizer",
+        message=f"The first update at learning rate {rate:g} is {first:.1e} of the weight (median); up to {ratio:g} is "
+        f"healthy. The run ends at a loss of {training.last_loss:.3g}; {len(best.losses)} steps at "
+        f"{rate * best.factor:.2g} bring it to {best.end:.3g}.",
+        evidence={"update_ratio": first, "limit": ratio, "factor": best.factor, "loss": best.end},
+        fixes=(f"Lower the learning rate from {rate:g} to {rate * best.factor:.2g}.",),
+        severity="warning",
+    )
 
 
 def _better(response: LearningRateResponse, training: Training) -> RateTrial | None:

@@ -25,6 +25,9 @@ def learning_rate_too_low(
         raise Skip("the weights became NaN (see non-finite)")
     if update == 0:
         raise Skip("the weights do not change at all, at any rate (see no-gradient and parameter-unchanged)")
+    first = training.first_update_ratio
+    if first is not None and first > ratio:
+        return  # the weights blew up, and so the updates look small beside them
     harm = training.harm
     if not harm or not training.finite or update >= ratio:
         return

@@ -3,15 +3,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import ParameterRecord, Training
+from gradcheck_kit.facts import ParameterRecord, Training, Wiring
 from gradcheck_kit.rule import Finding, Skip, listed, rule
 
 
-@rule("GK103", needs=(Training,), explains=("GK202", "GK204", "GK205", "GK601", "GK606"))
-def no_gradient(training: Training) -> Iterator[Finding]:
+@rule("GK103", needs=(Training,), uses=(Wiring,), explains=("GK202", "GK204", "GK205", "GK601", "GK606"))
+def no_gradient(training: Training, wiring: Wiring | None) -> Iterator[Finding]:
     """A parameter that requires a gradient gets none, or exactly zero, at every recorded step.
 
-    Layers that never ran are a warning, and idle experts (layers that did not run beside equal ones that did) nothing.
+    Layers that never ran, or whose output changes nothing, are a warning; idle experts (layers that did not run beside
+    equal ones that did), and biases that the loss does not depend on, are nothing.
     """
     trainable = [p for p in training.parameters if p.trainable]
     if not trainable:
@@ -25,11 +26,29 @@ def no_gradient(training: Training) -> Iterator[Finding]:
     without = [p for p in trainable if all(g is None or g == 0 for g in p.gradient_max)]
     ran = {o.module for o in training.outputs}
     resting = [p for p in without if _rests(p, training)]
-    cut = [p for p in without if p not in resting]
+    useless = {p.name for p in wiring.parameters if p.matters is False} if wiring is not None else set()
+    loose = [p for p in without if p not in resting and p.name in useless]
+    weights = {p.layer for p in without if p.is_weight}
+    # A loss that compares outputs with each other does not depend on a bias that they share.
+    cut = [
+        p
+        for p in without
+        if p not in resting and p not in loose and (p.is_weight or not _only_bias(p, weights, training))
+    ]
     if len(training.recorded) < 3:
         # A zero-initialised head lets exactly nothing through in the first step, and is healthy.
         cut = [p for p in cut if all(g is None for g in p.gradient_max)]
     yield from _cut_off(training, cut)
+    if loose:
+        layers = listed(p.layer or p.name for p in loose)
+        yield Finding(
+            where=loose[0].layer or loose[0].name,
+            message=f"{layers}: the loss is the same whatever values {_count(loose)} has, so none of them learns: "
+            "what they compute does not reach the loss.",
+            evidence={"parameters": [p.name for p in loose]},
+            fixes=(f"Use the output of {layers}, or remove {layers}.",),
+            severity="warning",
+        )
     busy = [p for p in trainable if p.layer in ran]
     unused = [p for p in resting if not _has_busy_twin(p, busy)]
     if unused:
@@ -39,7 +58,8 @@ def no_gradient(training: Training) -> Iterator[Finding]:
             message=f"{layers} never ran in forward, so {_count(unused)} never learns.",
             evidence={"parameters": [p.name for p in unused]},
             fixes=(
-                f"Call {layers} in forward, or remove it; if it is kept for later, set requires_grad_(False) on it.",
+                f"Call {layers} in forward, or remove it from the model; if it is kept for later, freeze it with "
+                "requires_grad_(False).",
             ),
             severity="warning",
         )
@@ -49,6 +69,15 @@ def _rests(parameter: ParameterRecord, training: Training) -> bool:
     """Its layer never ran, or only on empty inputs."""
     own = [o for o in training.outputs if o.module == parameter.layer]
     return bool(parameter.layer) and not own and all(g is None or g == 0 for g in parameter.gradient_max)
+
+
+def _only_bias(parameter: ParameterRecord, cut_weights: set[str], training: Training) -> bool:
+    """Its gradient is exactly zero while the weight of its own layer gets one."""
+    return (
+        parameter.layer not in cut_weights
+        and any(p.layer == parameter.layer and p.is_weight and p.trainable for p in training.parameters)
+        and all(g is not None for g in parameter.gradient_max)
+    )
 
 
 def _has_busy_twin(parameter: ParameterRecord, busy: list[ParameterRecord]) -> bool:

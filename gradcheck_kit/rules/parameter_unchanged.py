@@ -23,10 +23,13 @@ def parameter_unchanged(training: Training) -> Iterator[Finding]:
     if any(p.largest_change is None or math.isnan(p.largest_change) for p in pushed):
         raise Skip("the parameters became NaN (see non-finite)")
     still = [p for p in pushed if p.largest_change is not None and p.largest_change == 0]
+    harm = training.harm
+    if not harm and 0.0 not in training.learning_rates:
+        still = [p for p in still if p.is_weight]  # a norm's gain in bfloat16 stays at 1 and does no harm
     if not still:
         return
     rates = training.learning_rates
-    idle = all(rate == 0 for rate in rates) if rates else False
+    idle = 0.0 in rates
     reason = "the learning rate is 0" if idle else f"{training.optimizer} does not move it"
     what = f"parameter {still[0].name}" if len(still) == 1 else f"{len(still)} parameters"
     yield Finding(
@@ -36,7 +39,7 @@ def parameter_unchanged(training: Training) -> Iterator[Finding]:
         evidence={"parameters": [p.name for p in still], "learning_rates": list(rates)},
         fixes=(
             "Set a learning rate above 0 for every parameter group of the optimizer."
-            if idle or 0.0 in rates
+            if idle
             else "Raise the learning rate until an update is more than a rounding error of the weight, or keep the "
             "weights in float32: in half precision small updates are rounded away.",
         ),

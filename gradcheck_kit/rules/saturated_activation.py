@@ -6,7 +6,7 @@ from gradcheck_kit.facts import ActivationRecord, Training
 from gradcheck_kit.rule import Bar, Finding, Skip, listed, rule
 
 
-@rule("GK105", needs=(Training,), explains=("GK101", "GK103", "GK204", "GK205", "GK601", "GK606"))
+@rule("GK105", needs=(Training,), explains=("GK101", "GK102", "GK103", "GK204", "GK205", "GK601", "GK606"))
 def saturated_activation(training: Training, *, share: float = 0.5) -> Iterator[Finding]:
     """Most of a bounded activation's values sit at its flat ends, where its derivative is below 5 % of its largest.
 
@@ -28,7 +28,7 @@ def saturated_activation(training: Training, *, share: float = 0.5) -> Iterator[
     message = (
         f"{_end(worst):.0%} of the values of {worst.name} are where {worst.function} is flat; up to {share:.0%} is "
         "healthy."
-        + (f" So it is in {listed(a.name for a in flat)}." if len(flat) > 1 else "")
+        + (f" The same in {listed(a.name for a in flat if a is not worst)}." if len(flat) > 1 else "")
         + (f" Before the first update it was {_start(worst):.0%}" if from_start else " It came so during training")
         + (f", and {harm}." if harm else "; hardly any gradient passes it.")
     )

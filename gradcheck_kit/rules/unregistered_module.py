@@ -32,9 +32,11 @@ def _finding(modules: list[UnregisteredModule], harm: str, severity: str | None)
             if "[" in modules[0].where
             else f"Assign {places} to the model as an attribute that is a module, not hidden in another object."
         )
+    verb = "runs" if len(modules) == 1 else "run"
     return Finding(
         where=modules[0].where,
-        message=f"{places} ({listed(m.type for m in modules)}) runs in forward, but its {parameters} parameters "
+        message=f"{places} ({listed(m.type for m in modules)}) {verb} in forward, but {parameters} parameters of "
+        f"theirs "
         f"{harm}.",
         evidence={"modules": [m.where for m in modules], "parameters": parameters},
         fixes=(fix,),

@@ -157,7 +157,7 @@ def _try_once(prepared: Prepared, batch: Any, form: Form | None) -> Prepared:
     for candidate in forms:
         try:
             return _settle(replace(prepared, task=replace(prepared.task, form=candidate)), batch)
-        except GradcheckKitError as error:  # another form may fit; else the first one's error is told
+        except GradcheckKitError as error:  # noqa: PERF203  # another form may fit; else the first one's error is told
             told = told or error
     assert told is not None
     raise told

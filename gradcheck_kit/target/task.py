@@ -292,7 +292,9 @@ def find_loss(task: Task, output: Any, batch: Any, *, name: Callable[[Callable[.
     first: Exception | None = None
     for style in _styles(task.form):
         candidate = replace(task, loss_style=style, loss_name=named(task.loss_fn))
-        if style == "reconstruction" and (not _reconstructs(output, args) or _same_shape(prediction_of(output), target)):
+        if style == "reconstruction" and (
+            not _reconstructs(output, args) or _same_shape(prediction_of(output), target)
+        ):
             continue
         try:
             candidate.loss(output, batch)
@@ -309,7 +311,7 @@ def find_loss(task: Task, output: Any, batch: Any, *, name: Callable[[Callable[.
 def _styles(form: Form) -> list[str]:
     """The ways to try, most likely first."""
     styles = list(_LOSS_STYLES)
-    if isinstance(form.target, int) and 0 < form.inputs and form.target < form.inputs:
+    if isinstance(form.target, int) and form.inputs > 0 and form.target < form.inputs:
         # The batch holds only inputs: views that are compared with each other come before teacher forcing.
         styles.sort(key=lambda style: not style.startswith("unsupervised"))
     # An autoencoder's loader often yields labels that its training ignores.
@@ -414,9 +416,9 @@ def class_dimension(prediction: Tensor, target: Tensor) -> int | None:
     """The dimension of `prediction` that holds the classes for integer targets: 1, -1, or None."""
     if prediction.ndim != target.ndim + 1:
         return None
-    if prediction.shape[:1] + prediction.shape[2:] == target.shape:
+    if prediction.shape[:1] + prediction.shape[2:] == target.shape and prediction.shape[1] > 1:
         return 1
-    return -1 if prediction.shape[:-1] == target.shape else None
+    return -1 if prediction.shape[:-1] == target.shape and prediction.shape[-1] > 1 else None
 
 
 def class_form(prediction: Tensor | None, target: Any, loss: str) -> str:

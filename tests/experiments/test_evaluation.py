@@ -108,14 +108,14 @@ def test_knows_sampling_from_a_distribution_that_the_model_computes(probe_of, bl
             self.b = nn.Linear(4, 2)
 
     (operation,) = evaluate(probe_of(Latent(), train=blobs())).random_operations
-    assert operation.reparameterized
+    assert operation.by_design
 
 
 def test_does_not_mistake_noise_of_fixed_size_for_that(probe_of, blobs):
     (operation,) = evaluate(
         probe_of(Functional(lambda h: h + 0.1 * torch.randn_like(h)), train=blobs())
     ).random_operations
-    assert not operation.reparameterized
+    assert not operation.by_design
 
 
 def test_is_not_made_for_a_training_step_of_the_users(probe_of, blobs):

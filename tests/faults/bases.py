@@ -542,3 +542,67 @@ def fine_tuning_at_a_small_rate():
         F.cross_entropy(model(x), y).backward()
         optimizer.step()
     return classification(model, make, torch.optim.Adam(model.parameters(), lr=1e-5))
+
+
+@base
+def cosine_schedule():
+    model = mlp([20, 64, 64, 4])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100)
+    return classification(model, clusters(), optimizer)
+
+
+@base
+def diffusion():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.time = mlp([20, 64, 64, 20], nn.SiLU), nn.Embedding(10, 20)
+
+        def forward(self, x):
+            t = torch.randint(0, 10, (len(x),))
+            noise, keep = torch.randn_like(x), (1 - t[:, None] / 10)
+            return self.net(x * keep.sqrt() + noise * (1 - keep).sqrt() + self.time(t)), noise
+
+    model = Net()
+    train, test = loaders(clusters())
+    return Target(model, train, test, lambda out, _: F.mse_loss(*out), torch.optim.Adam(model.parameters(), lr=2e-3))
+
+
+@base
+def siamese():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = mlp([20, 64, 8])
+
+        def forward(self, a, b):
+            return (self.net(a) - self.net(b)).norm(dim=1)
+
+    def make(n):
+        x, y = centers(2 * n)
+        return x[:n], x[n:], (y[:n] == y[n:]).float()
+
+    def contrastive(distance, same):
+        return (same * distance**2 + (1 - same) * F.relu(2 - distance) ** 2).mean()
+
+    centers, model = clusters(), Net()
+    return classification(model, make, None, contrastive)
+
+
+@base
+def rare_positives_with_a_focal_loss():
+    direction = F.normalize(torch.randn(20), dim=0)
+
+    def make(n):
+        x = torch.randn(n, 20)
+        return x, (x @ direction > 2).float()[:, None]
+
+    def focal(out, y):
+        p = out.sigmoid()
+        weight = (y - p).abs() ** 2
+        return (weight * F.binary_cross_entropy_with_logits(out, y, reduction="none")).mean()
+
+    model = mlp([20, 64, 1])
+    nn.init.constant_(model[-1].bias, -4.0)
+    return classification(model, make, torch.optim.Adam(model.parameters(), lr=3e-3), focal)

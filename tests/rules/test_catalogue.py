@@ -84,7 +84,7 @@ BAD = {
         testing.evaluation(
             deterministic=False,
             largest_difference=0.4,
-            random_operations=(RandomOperation("dropout", "0", "model.py:9", reparameterized=False),),
+            random_operations=(RandomOperation("dropout", "0", "model.py:9", by_design=False),),
         )
     ],
     "GK606": [

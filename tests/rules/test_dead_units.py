@@ -32,7 +32,7 @@ def test_it_names_the_activation_with_share_and_limit():
 def test_it_names_the_worst_and_lists_the_others():
     (finding,) = apply(dead_units, run(dead("1", 0.8), dead("3", 0.95), dead("5", 0.1)))
     assert finding.where == "3"
-    assert "So it is in 1 and 3." in finding.message
+    assert "The same in 1." in finding.message
     assert [(bar.place, bar.value) for bar in finding.profile] == [("1", 0.8), ("3", 0.95), ("5", 0.1)]
 
 

@@ -10,8 +10,8 @@ from gradcheck_kit.rules.eval_nondeterministic import eval_nondeterministic
 from gradcheck_kit.testing import apply, evaluation, judge
 
 
-def drawing(operation="dropout", module="encoder", source="model.py:31", *, reparameterized=False):
-    return RandomOperation(operation, module, source, reparameterized)
+def drawing(operation="dropout", module="encoder", source="model.py:31", *, by_design=False):
+    return RandomOperation(operation, module, source, by_design)
 
 
 def differing(*operations, **changes):
@@ -37,7 +37,7 @@ def test_it_names_the_random_function_and_its_line():
         ("dropout", "Pass training=self.training to dropout in encoder (model.py:31)"),
         ("feature_alpha_dropout", "Pass training=self.training to feature_alpha_dropout in encoder"),
         ("scaled_dot_product_attention", "Pass dropout_p=p if self.training else 0.0 to scaled_dot_product_attention"),
-        ("bernoulli", "Guard bernoulli in encoder (model.py:31) with `if self.training:`."),
+        ("bernoulli", "If bernoulli in encoder (model.py:31) is augmentation"),
     ],
 )
 def test_it_says_how_to_tell_the_function_the_mode(operation, fix):
@@ -83,12 +83,12 @@ def test_it_passes_equal_evaluations():
 
 
 def test_it_skips_a_model_that_samples_by_design():
-    with pytest.raises(Skip, match="samples from a distribution"):
-        apply(eval_nondeterministic, differing(drawing("randn_like", reparameterized=True)))
+    with pytest.raises(Skip, match="as it is meant to"):
+        apply(eval_nondeterministic, differing(drawing("randn_like", by_design=True)))
 
 
 def test_it_finds_dropout_also_in_a_model_that_samples_by_design():
-    (finding,) = apply(eval_nondeterministic, differing(drawing("randn_like", reparameterized=True), drawing()))
+    (finding,) = apply(eval_nondeterministic, differing(drawing("randn_like", by_design=True), drawing()))
     assert "randn_like" not in finding.message
 
 

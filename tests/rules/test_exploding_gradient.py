@@ -25,8 +25,8 @@ def test_it_names_the_first_layer_with_ratio_and_limit():
 
 def test_it_finds_a_gradient_that_grows_from_step_to_step():
     (finding,) = apply(exploding_gradient, stuck([RISING] * 3))
-    assert "grew 1e+06-fold over the recorded steps; up to 70 is healthy" in finding.message
-    assert finding.evidence["growth"] == pytest.approx(1e6)
+    assert "grew 1.7e+05-fold over the recorded steps; up to 70 is healthy" in finding.message
+    assert finding.evidence["growth"] == pytest.approx(1.7e5, rel=0.1)
     assert finding.profile == ()
 
 
@@ -47,7 +47,7 @@ def test_it_initialises_nothing_where_the_growth_comes_with_the_steps():
 
 
 def test_it_clips_at_what_nine_in_ten_norms_stay_below():
-    calm_then_wild = (1e-3,) * (RECORDED - 1) + (1.0,)
+    calm_then_wild = (1e-3,) * (RECORDED // 2) + (1.0,) * (RECORDED - RECORDED // 2)
     (finding,) = apply(exploding_gradient, stuck([calm_then_wild] * 3))
     (clip,) = [fix for fix in finding.fixes if "clip_grad_norm_" in fix]
     limit = float(clip.split("model.parameters(), ")[1].split(")")[0])

@@ -6,7 +6,19 @@ import pytest
 
 from gradcheck_kit.rule import Skip
 from gradcheck_kit.rules.no_gradient import no_gradient
-from gradcheck_kit.testing import RECORDED, activation, apply, judge, output, parameter, poisoned, stack, training
+from gradcheck_kit.testing import (
+    RECORDED,
+    activation,
+    apply,
+    judge,
+    output,
+    parameter,
+    poisoned,
+    stack,
+    training,
+    wired_parameter,
+    wiring,
+)
 
 
 def run(*parameters, outputs=(), **changes):
@@ -68,10 +80,18 @@ def test_it_brings_dead_activations_back_to_life_first():
     assert finding.fixes[0].startswith("Bring 3 back to life")
 
 
-def test_it_warns_when_only_biases_get_zero():
-    (finding,) = apply(no_gradient, run(parameter("0.weight"), without("0.bias", 0.0), outputs=(output("0"),)))
+def test_it_passes_a_bias_on_which_the_loss_does_not_depend():
+    """The difference of two outputs, as in a siamese network or a critic, is the same whatever the last bias is."""
+    assert apply(no_gradient, run(parameter("0.weight"), without("0.bias", 0.0), outputs=(output("0"),))) == ()
+
+
+def test_it_warns_of_a_layer_that_runs_and_changes_nothing():
+    unused = wired_parameter("skip.weight", gradient="none", matters=False)
+    records = run(parameter("0.weight"), without("skip.weight"), outputs=(output("0"), output("skip", order=1)))
+    (finding,) = apply(no_gradient, records, wiring(parameters=(unused,)))
     assert finding.severity == "warning"
-    assert finding.where == "0"
+    assert "the loss is the same whatever values parameter skip.weight has" in finding.message
+    assert finding.fixes == ("Use the output of skip, or remove skip.",)
 
 
 # ---- layers that never ran ----

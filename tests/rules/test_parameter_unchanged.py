@@ -28,7 +28,11 @@ def test_it_names_the_layer_that_no_step_changed():
 
 def test_it_lists_all_of_them_in_one_finding():
     (finding,) = apply(parameter_unchanged, run(still(), still("head.bias"), still("neck.weight")))
-    assert finding.message.startswith("head and neck: 3 parameters got gradients")
+    assert finding.message.startswith("head and neck: 2 parameters got gradients")
+
+
+def test_it_passes_a_bias_that_rounding_keeps_where_the_run_learns():
+    assert apply(parameter_unchanged, run(still("head.bias"))) == ()
 
 
 def test_it_tells_a_learning_rate_of_zero():

@@ -29,7 +29,7 @@ def test_it_names_the_activation_with_share_and_limit():
 def test_it_names_the_worst_and_lists_the_others():
     (finding,) = apply(saturated_activation, run(flat_ends("1", 0.8), flat_ends("3", 0.95), flat_ends("5", 0.1)))
     assert finding.where == "3"
-    assert "So it is in 1 and 3." in finding.message
+    assert "The same in 1." in finding.message
     assert [bar.place for bar in finding.profile] == ["1", "3", "5"]
 
 

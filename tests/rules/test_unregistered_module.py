@@ -19,7 +19,7 @@ def running(*modules):
 def test_it_names_the_place_where_the_module_is_kept():
     (finding,) = apply(unregistered_module, running(hidden("hidden[0]"), hidden("hidden[1]")))
     assert finding.where == "hidden[0]"
-    assert finding.message.startswith("hidden[0] and hidden[1] (Linear) runs in forward, but its 4 parameters")
+    assert finding.message.startswith("hidden[0] and hidden[1] (Linear) run in forward, but 4 parameters of theirs")
     assert "not in model.parameters()" in finding.message
     assert finding.evidence == {"modules": ["hidden[0]", "hidden[1]"], "parameters": 4}
     assert finding.severity is None
