@@ -40,7 +40,7 @@ def _look(work: Workspace, batch: Any, step: int) -> NonFinite | None:
 
     def made(
         kind: str, where: str, tensor: Tensor, module_type: str = "", after: str = "", *, alone: bool = True
-    ) -> Any:
+    ) -> NonFinite:
         bad = ~torch.isfinite(tensor.detach())
         nan = bool(torch.isnan(tensor).any())
         infinite = bool(torch.isinf(tensor).any())
@@ -49,28 +49,28 @@ def _look(work: Workspace, batch: Any, step: int) -> NonFinite | None:
 
     for tensor in tensors(work.task.inputs(batch)):
         if not finite(tensor):
-            return made("input", "", tensor)  # type: ignore[no-any-return]
+            return made("input", "", tensor)
     for tensor in tensors(work.task.target(batch)):
         if not finite(tensor):
-            return made("target", "", tensor)  # type: ignore[no-any-return]
+            return made("target", "", tensor)
     for name, parameter in work.model.named_parameters():
         if not finite(parameter):
-            return made("parameter", name, parameter)  # type: ignore[no-any-return]
+            return made("parameter", name, parameter)
     with _watch(work.model) as seen:
         output = work.task.forward(work.model, batch)
         loss = work.task.loss(output, batch)
         if seen.bad is not None:
             name, module, tensor = seen.bad
-            return made("output", name, tensor, type(module).__name__, seen.after, alone=seen.inputs_finite)  # type: ignore[no-any-return]
+            return made("output", name, tensor, type(module).__name__, seen.after, alone=seen.inputs_finite)
         if not finite(loss):
-            return made("loss", "", loss)  # type: ignore[no-any-return]
+            return made("loss", "", loss)
         work.backward(loss)
     if seen.bad_gradient is not None:
         name, module, tensor = seen.bad_gradient
-        return made("gradient", name, tensor, type(module).__name__, seen.gradient_after)  # type: ignore[no-any-return]
+        return made("gradient", name, tensor, type(module).__name__, seen.gradient_after)
     for name, parameter in reversed(list(work.model.named_parameters())):
         if parameter.grad is not None and not finite(parameter.grad):
-            return made("gradient", name, parameter.grad)  # type: ignore[no-any-return]
+            return made("gradient", name, parameter.grad)
     return None
 
 
