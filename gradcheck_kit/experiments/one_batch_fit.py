@@ -15,7 +15,7 @@ from gradcheck_kit.experiments.constant_loss import constant_loss
 from gradcheck_kit.facts import FitAttempt, OneBatchFit
 from gradcheck_kit.target.batches import batch_size_of, endless
 from gradcheck_kit.target.blame import located
-from gradcheck_kit.target.workspace import Prepared, Workspace, describe_optimizers, workspace
+from gradcheck_kit.target.workspace import Prepared, Workspace, describe_optimizers, seed_everything, workspace
 
 SAMPLES = 16
 STEPS = 200  # Karpathy's recipe and TheDeepChecker fit a batch in a few hundred steps
@@ -74,6 +74,8 @@ def _attempt(work: Workspace, batch: Any, steps: int, probe: Probe) -> tuple[Fit
         for step in range(steps):
             probe.tick(step, steps)
             work.clear_gradients()
+            # The same noise at every step: what a model draws in forward belongs to the batch that is to be fitted.
+            seed_everything(probe.prepared.settings.seed)
             output, loss = work.step(batch)
             if step == 0:
                 constant = _constant(work, output, batch)

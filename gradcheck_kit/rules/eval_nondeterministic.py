@@ -25,13 +25,9 @@ def eval_nondeterministic(evaluation: Evaluation) -> Iterator[Finding]:
     guilty = [o for o in operations if not o.by_design]
     regularisers = [o for o in guilty if any(name in o.operation for name in REGULARISERS)]
     blamed = regularisers or guilty
-    what = (
-        f"{listed(_place(o) for o in blamed)} draws random numbers"
-        if len(blamed) == 1
-        else f"{listed(_place(o) for o in blamed)} draw random numbers"
-        if blamed
-        else _where(evaluation)
-    )
+    places = list(dict.fromkeys(_place(o) for o in blamed))
+    draw = "draws" if len(places) == 1 else "draw"
+    what = f"{listed(places)} {draw} random numbers" if places else _where(evaluation)
     yield Finding(
         where=(blamed[0].module if blamed else evaluation.parted_at) or "forward",
         message=f"Two evaluations of the same batch in eval mode differ by up to {evaluation.largest_difference:.2g}: "

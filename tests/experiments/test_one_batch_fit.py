@@ -33,5 +33,18 @@ def test_takes_sixteen_samples_with_dropout_off(probe_of, blobs):
     assert fit.attempts[-1].fitted(fit.constant_loss)
 
 
+def test_fits_a_model_that_draws_noise_because_the_noise_stays_the_same(probe_of, blobs):
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.layer(x + 30 * torch.randn_like(x))
+
+    fit = fit_one_batch(probe_of(Noisy(), train=blobs(batch=4), steps=60, lr=0.05))
+    assert fit.attempts[0].fitted(fit.constant_loss)
+
+
 def test_is_shorter_for_a_shorter_probe(probe_of, mlp, blobs):
     assert fit_one_batch(probe_of(mlp(4, 8, 2), train=blobs(), steps=6)).planned_steps == 20
