@@ -163,7 +163,7 @@ def test_only_what_is_selected_is_looked_at(write):
             "the loss raised RuntimeError: no loss today (model.py:",
         ),
         (HEAD + DATA + MODEL + "loss_fn = nn.CrossEntropyLoss(reduction='none')\n", "the loss has shape (32,), not"),
-        (HEAD + MODEL + "train_loader = iter([])\n" + TAIL, "train_loader yields no batch: it is empty"),
+        (HEAD + MODEL + "train_loader = []\n" + TAIL, "train_loader yields no batch: it is empty"),
         (
             HEAD + MODEL + "train_loader = DataLoader(TensorDataset(torch.zeros(0, 20), torch.zeros(0)), 8)\n" + TAIL,
             "train_loader yields no batch: it is empty",

@@ -199,7 +199,9 @@ class _Reader:
 
     def _loader(self, names: tuple[str, ...]) -> tuple[str, Any]:
         for name in names:
-            if _yields_batches(self.names.get(name)):
+            # What is called a loader is one, also when it is empty: its absence would be made up for silently.
+            named_so = "loader" in name and isinstance(self.names.get(name), list | tuple)
+            if named_so or _yields_batches(self.names.get(name)):
                 return name, self.names[name]
         for name in (names[0], *(f"{verb}_{n}" for n in names for verb in ("get", "make", "build"))):
             function = self.names.get(name)
