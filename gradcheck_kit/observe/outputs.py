@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from gradcheck_kit.observe.names import named_modules
 from gradcheck_kit.observe.statistics import LARGE, SMALL, measurable, sample
 from gradcheck_kit.target.task import tensors
 
@@ -23,7 +24,7 @@ def sites(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """The modules whose outputs are watched: those without children and those with parameters of their own."""
     return [
         (name, module)
-        for name, module in model.named_modules()
+        for name, module in named_modules(model)
         if name and (not any(True for _ in module.children()) or any(True for _ in module.parameters(recurse=False)))
     ] or [("", model)]
 
