@@ -36,7 +36,7 @@ def batches(steps, width=8):
         yield torch.randn(16, width, generator=generator) + 3 * F.one_hot(y, width), y
 
 
-def train(model, optimizer, steps=12, scaler=None, accumulate=1, factor=1.0):
+def train(model, optimizer, steps=12, *, scaler=None, accumulate=1, factor=1.0):
     losses = []
     for i, (x, y) in enumerate(batches(steps * accumulate)):
         loss = factor * F.cross_entropy(model(x), y)
@@ -332,7 +332,7 @@ def test_a_closure_is_one_step_whatever_it_evaluates():
                 optimizer.zero_grad()
                 loss = F.cross_entropy(model(x), y)
                 loss.backward()
-                seen.append(float(loss))
+                seen.append(loss.item())
                 return loss
 
             optimizer.step(closure)
@@ -567,9 +567,11 @@ def test_a_place_that_cannot_be_measured_is_left_out_and_the_others_are_seen():
             return x.as_subclass(torch.Tensor)
 
     model = nn.Sequential(nn.Linear(8, 8), Wrap(8, 8), Unwrap(), nn.Linear(8, 3))
-    with pytest.warns(RuntimeWarning, match=r"watching 1 ended \(RuntimeError: not detached\)"):
-        with gk.Monitor(model, every=1) as monitor:
-            train(model, sgd(model), 4)
+    with (
+        pytest.warns(RuntimeWarning, match=r"watching 1 ended \(RuntimeError: not detached\)"),
+        gk.Monitor(model, every=1) as monitor,
+    ):
+        train(model, sgd(model), 4)
     assert {o.module for o in facts(monitor).outputs if all(v is not None for v in o.output_rms)} >= {"0", "3"}
     assert "1 is not watched: not detached" in monitor.trace.header.supplied
 
