@@ -366,7 +366,7 @@ def test_another_models_optimizer_and_loss_are_not_this_ones():
             other.step()
             loss = F.cross_entropy(ours(x), y)
             loss.backward()
-            losses.append(float(loss))
+            losses.append(loss.item())
             optimizer.step()
             optimizer.zero_grad()
     assert monitor.steps == 5
