@@ -29,6 +29,7 @@ def find_non_finite(prepared: Prepared, step: int) -> NonFinite | None:
             if number < step - 1:
                 _, loss = work.step(batch)
                 work.backward(loss)
+                work.unscale()
             elif found := _look(work, batch, number):
                 return found
             work.update(batch)
@@ -64,13 +65,20 @@ def _look(work: Workspace, batch: Any, step: int) -> NonFinite | None:
             return made("output", name, tensor, type(module).__name__, seen.after, alone=seen.inputs_finite)
         if not finite(loss):
             return made("loss", "", loss)
-        work.backward(loss)
+        if work.scaler is not None and loss.requires_grad:
+            # Infinity is how GradScaler finds its scale: what counts is whether there is any without one.
+            loss.backward(retain_graph=True)
+        else:
+            work.backward(loss)
     if seen.bad_gradient is not None:
         name, module, tensor = seen.bad_gradient
         return made("gradient", name, tensor, type(module).__name__, seen.gradient_after)
     for name, parameter in reversed(list(work.model.named_parameters())):
         if parameter.grad is not None and not finite(parameter.grad):
             return made("gradient", name, parameter.grad)
+    if work.scaler is not None:
+        work.clear_gradients()
+        work.backward(loss)  # what this step's update goes by
     return None
 
 

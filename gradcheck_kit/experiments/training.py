@@ -49,9 +49,13 @@ def train(probe: Probe) -> Training:
         probe.trained = [t.detach().clone() for t in trained_tensors(work)]
         losses = read(run.losses)
         facts = run.facts(losses, constant_loss(work, run.targets))
-    bad = next((step for step, loss in enumerate(losses) if not math.isfinite(loss)), None)
-    bad = run.bad_gradient_step if bad is None else bad
-    return facts if bad is None else replace(facts, non_finite=find_non_finite(prepared, bad))
+    # The first steps that GradScaler skips are how it finds its scale; what is bad without one is found at the last.
+    bad = [step for step, loss in enumerate(losses) if not math.isfinite(loss)][:1] or [
+        *run.bad_gradient_steps[:1],
+        *(run.bad_gradient_steps[1:][-1:] if work.scaler is not None else ()),
+    ]
+    found = next(filter(None, (find_non_finite(prepared, step) for step in bad)), None)
+    return facts if found is None else replace(facts, non_finite=found)
 
 
 def trained_tensors(work: Workspace) -> list[Tensor]:
@@ -76,7 +80,7 @@ class _Run:
         self.parameter_rows: list[list[tuple[float | None, float | None, float, float]]] = []
         self.accuracies: list[float | None] = []
         self.targets: list[tuple[Any, tuple[int, ...]]] = []  # target and prediction's shape of the first batches
-        self.bad_gradient_step: int | None = None
+        self.bad_gradient_steps: list[int] = []
         self.samples = 1
 
     def _channels_second(self) -> bool:
@@ -124,10 +128,14 @@ class _Run:
             output = self._forward(batch, phase)
             loss = work.task.loss(output, batch)
             work.backward(loss)
+        work.unscale()
         self._keep(output, loss, batch)
         classes = work.task.classes(output, batch)
+        scale = work.loss_scale
         with self.parameters.step():
             work.update(batch)
+        if scale != 1:
+            self.outputs.gradient = {site: rms / scale for site, rms in self.outputs.gradient.items()}
         self._read(step, classes)
 
     def _forward(self, batch: Any, phase: str) -> Any:
@@ -148,7 +156,7 @@ class _Run:
                 self.targets.append((target.detach().clone(), tuple(prediction.shape)))
 
     def _read(self, step: int, classes: tuple[Tensor, Tensor] | None) -> None:
-        """Bring this step's numbers over from the device, all at once."""
+        """Bring this step's numbers over from the device, all at once. One that GradScaler skipped is not recorded."""
         extra: list[Tensor] = []
         if classes is not None:
             predicted, labels = classes
@@ -157,16 +165,18 @@ class _Run:
         scalars = [*extra, *self.outputs.output.values(), *self.outputs.gradient.values(), *self.parameters.scalars]
         values = read(scalars)
         correct, counted_samples = values[:2] if extra else (0.0, 0.0)
-        self.accuracies.append(correct / counted_samples if counted_samples else None)
         values = values[len(extra) :]
         n, m = len(self.outputs.output), len(self.outputs.gradient)
+        rows = self.parameters.sort(values[n + m :])
+        if any(g is not None and not math.isfinite(g) for g, *_ in rows):
+            self.bad_gradient_steps.append(step)
+        if self.work.skipped:
+            return
         self.recorded.append(step)
+        self.accuracies.append(correct / counted_samples if counted_samples else None)
         self.output_rms.append(dict(zip(self.outputs.output, values[:n], strict=True)))
         self.gradient_rms.append(dict(zip(self.outputs.gradient, values[n : n + m], strict=True)))
-        rows = self.parameters.sort(values[n + m :])
         self.parameter_rows.append(rows)
-        if self.bad_gradient_step is None and any(g is not None and not math.isfinite(g) for g, *_ in rows):
-            self.bad_gradient_step = step
 
     # -- facts --
 

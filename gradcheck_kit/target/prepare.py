@@ -18,6 +18,7 @@ from gradcheck_kit.target import ProbeSettings, Target
 from gradcheck_kit.target.batches import as_batches, batch_size_of, describe, first_batch
 from gradcheck_kit.target.blame import located, shape_of, signature_of
 from gradcheck_kit.target.keep import keep_random_state, keep_state, kept_generators
+from gradcheck_kit.target.precision import find_precision
 from gradcheck_kit.target.synthesis import synthesize_data
 from gradcheck_kit.target.task import Form, Task, find_form, find_loss, prediction_of
 from gradcheck_kit.target.workspace import DEFAULT_RATES, Prepared, copyable, seed_everything, workspace
@@ -55,7 +56,10 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
             form, synthetic = None, False
             names = (describe(train, target.train_name), "" if test is None else describe(test, target.test_name))
         optimizers = _optimizers(target)
-        task = Task(form or Form("positional"), target.loss_fn, training_step=target.training_step)
+        task = Task(
+            form or Form("positional"), target.loss_fn, training_step=target.training_step,
+            precision=find_precision(settings.amp, device, model),
+        )  # fmt: skip
         prepared = Prepared(
             target.name or type(model).__name__, model, task, train, test, optimizers, settings, device, synthetic,
             not copyable(model, target.loss_fn, optimizers), *names, None, (),

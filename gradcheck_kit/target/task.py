@@ -17,6 +17,7 @@ from torch.nn import functional as F  # torch's own convention
 from torch.utils import _pytree as pytree
 
 from gradcheck_kit.errors import DataError, ProbeError
+from gradcheck_kit.target.precision import Precision, autocast
 
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
 
@@ -62,16 +63,22 @@ class Task:
     loss_name: str = ""
     training_step: Step | None = None
     classes_from: str = ""  # see class_form
+    precision: Precision | None = None  # forward and loss run under its autocast
 
     def forward(self, model: nn.Module, batch: Any) -> Any:
         """The model's output for a batch; with a training step of the user's, what that returns."""
-        if self.training_step is not None:
-            return self.training_step(model, batch)
-        args, kwargs, _ = self.form.split(batch)
-        return model(*args, **kwargs)
+        with autocast(self.precision):
+            if self.training_step is not None:
+                return self.training_step(model, batch)
+            args, kwargs, _ = self.form.split(batch)
+            return model(*args, **kwargs)
 
     def loss(self, output: Any, batch: Any) -> Tensor:
         """The scalar loss, shape ()."""
+        with autocast(self.precision):
+            return self._loss(output, batch)
+
+    def _loss(self, output: Any, batch: Any) -> Tensor:
         if self.training_step is not None or self.loss_fn is None:
             return own_loss(output)
         args, kwargs, target = self.form.split(batch)

@@ -7,8 +7,8 @@ import os
 import random
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from torch.optim import Optimizer
 
 from gradcheck_kit.target import ProbeSettings
 from gradcheck_kit.target.batches import move
+from gradcheck_kit.target.closures import needs_closure, step
 from gradcheck_kit.target.keep import keep_random_state, keep_state, kept_generators
+from gradcheck_kit.target.precision import LossScale, autocast
 from gradcheck_kit.target.task import Task
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -63,6 +65,8 @@ class Workspace:
     task: Task
     optimizers: list[Optimizer]
     device: torch.device
+    scaler: LossScale | None = None  # of float16 mixed precision
+    stepped: set[int] = field(default_factory=set)  # optimizers that have stepped without a closure
 
     def to_device(self, batch: Any) -> Any:
         """The batch with its tensors on the device."""
@@ -84,22 +88,53 @@ class Workspace:
         output = self.task.forward(self.model, batch)
         return output, self.task.loss(output, batch)
 
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context that forward and loss run in; the task's own calls enter it by themselves."""
+        return autocast(self.task.precision)
+
+    @property
+    def loss_scale(self) -> float:
+        """What gradients seen during backward are multiplied by; read it before `update`, which adapts it."""
+        return 1.0 if self.scaler is None else self.scaler.factor()
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the last `update` left out a step because a scaled gradient was not finite: no fault by itself."""
+        return self.scaler is not None and self.scaler.skipped
+
     def backward(self, loss: Tensor) -> None:
         """Backpropagate. A loss that depends on no parameter has nothing to do: every gradient stays None."""
-        if loss.requires_grad:
+        if not loss.requires_grad:
+            return
+        if self.scaler is None:
             loss.backward()
+        else:
+            self.scaler.backward(loss)
+
+    def unscale(self) -> None:
+        """Bring gradients to the units of the loss, after backward and before anybody reads them."""
+        if self.scaler is not None:
+            self.scaler.unscale(self.optimizers, self.parameters())
 
     def update(self, batch: Any) -> None:
-        """One step of every optimizer. LBFGS evaluates the model again, on the same batch."""
+        """One step of every optimizer. LBFGS and its like evaluate the model again, on the same batch."""
 
         def closure() -> Tensor:
-            self.clear_gradients()
-            _, loss = self.step(batch)
-            self.backward(loss)
+            with torch.enable_grad():
+                self.clear_gradients()
+                _, loss = self.step(batch)
+                if loss.requires_grad:
+                    loss.backward()
             return loss
 
+        self.unscale()
         for optimizer in self.optimizers:
-            optimizer.step(closure if isinstance(optimizer, torch.optim.LBFGS) else None)  # type: ignore[arg-type]
+            if self.scaler is not None and not needs_closure(optimizer):  # GradScaler takes no closure
+                self.scaler.step(optimizer)
+            else:
+                step(optimizer, closure, tried=self.stepped)
+        if self.scaler is not None:
+            self.scaler.update()
 
     def scale_learning_rate(self, factor: float) -> None:
         for optimizer in self.optimizers:
@@ -131,9 +166,10 @@ def workspace(prepared: Prepared, *, seed: int = 0, optimizer: Optimizer | str |
         if isinstance(loss_fn, nn.Module):
             loss_fn.to(prepared.device)
         work = Workspace(model, replace(prepared.task, loss_fn=loss_fn), optimizers, prepared.device)
+        if prepared.settings.amp == "fp16":
+            work.scaler = LossScale(prepared.device.type)
         _configure_optimizers(work, prepared.settings, optimizer)
-        model.train()
-        _respect_frozen_norms(prepared.model, model)
+        _train(model)
         work.clear_gradients()
         seed_everything(seed)
         yield work
@@ -161,13 +197,12 @@ def _configure_optimizers(work: Workspace, settings: ProbeSettings, other: Optim
     work.optimizers[:] = [OPTIMIZERS[name](trainable, lr=rate)] if trainable else []
 
 
-def _respect_frozen_norms(original: nn.Module, model: nn.Module) -> None:
-    """Keep BatchNorm in evaluation mode where the user froze it inside a model that is otherwise in training mode."""
-    if not original.training:
-        return
-    for mine, theirs in zip(model.modules(), original.modules(), strict=True):
-        if not theirs.training:
-            mine.training = False
+def _train(model: nn.Module) -> None:
+    """Training mode, but for what the user froze inside a model that is otherwise in training mode: BatchNorms."""
+    frozen = [module for module in model.modules() if not module.training] if model.training else []
+    model.train()
+    for module in frozen:
+        module.training = False
 
 
 def copied(model: nn.Module, loss_fn: Any, optimizers: Sequence[Optimizer]) -> tuple[nn.Module, Any, list[Optimizer]]:
