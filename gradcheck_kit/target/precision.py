@@ -62,7 +62,7 @@ class LossScale:
 
     def backward(self, loss: Tensor) -> None:
         self._unscaled = False
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.scale(loss).backward()
 
     def unscale(self, optimizers: Iterable[Optimizer], parameters: Iterable[nn.Parameter]) -> None:
         """Divide every gradient by the scale, once between backward and update."""
