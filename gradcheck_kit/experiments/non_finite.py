@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gradcheck_kit.facts import NonFinite
 from gradcheck_kit.observe.outputs import recomputing
 from gradcheck_kit.target.batches import endless
+from gradcheck_kit.target.layers import takes_hooks
 from gradcheck_kit.target.task import tensors
 from gradcheck_kit.target.workspace import Prepared, Workspace, workspace
 
@@ -128,7 +129,11 @@ def _watch(model: nn.Module) -> Iterator[_Seen]:
 
         return hook
 
-    handles = [module.register_forward_hook(forward_hook(name)) for name, module in model.named_modules()]
+    handles = [
+        module.register_forward_hook(forward_hook(name))
+        for name, module in model.named_modules()
+        if takes_hooks(module)
+    ]
     try:
         yield seen
     finally:

@@ -20,6 +20,7 @@ from gradcheck_kit.observe.parameters import ParameterWatch
 from gradcheck_kit.observe.statistics import read
 from gradcheck_kit.target.batches import batch_size_of, endless
 from gradcheck_kit.target.blame import located
+from gradcheck_kit.target.layers import layer_of
 from gradcheck_kit.target.workspace import Workspace, describe_optimizers, workspace
 
 CONSTANT_BATCHES = 8  # the targets of so many batches tell what a constant prediction would reach
@@ -222,7 +223,7 @@ class _Run:
         modules = dict(self.work.model.named_modules())
         changes = read(self.parameters.largest_changes())
         for i, (name, parameter) in enumerate(self.parameters.named):
-            layer = name.rpartition(".")[0]
+            layer = layer_of(name)
             gradient, maximum, weight, update = (
                 tuple(zip(*(rows[i] for rows in self.parameter_rows), strict=True)) or ((),) * 4
             )

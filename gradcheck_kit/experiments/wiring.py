@@ -15,6 +15,7 @@ from gradcheck_kit.observe.functions import BroadcastWatch, ModuleStack
 from gradcheck_kit.observe.outputs import sites
 from gradcheck_kit.observe.statistics import as_dense, norms, read
 from gradcheck_kit.target.batches import endless
+from gradcheck_kit.target.layers import layer_of
 from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
 
 MOST_PERTURBED = 16  # layers without a gradient whose influence on the loss is tried
@@ -66,7 +67,7 @@ def _parameters(model: nn.Module, owned: set[int]) -> Iterable[WiredParameter]:
     present = [as_dense(p.grad) for _, p in named if p.grad is not None]
     largest = iter(read(norms(present, float("inf"))))
     for name, parameter in named:
-        layer = name.rpartition(".")[0]
+        layer = layer_of(name)
         gradient = "none"
         if parameter.grad is not None:
             value = next(largest)

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from gradcheck_kit.target import ProbeSettings
 from gradcheck_kit.target.batches import move
 from gradcheck_kit.target.closures import needs_closure, step
+from gradcheck_kit.target.eager import compiling_nothing, make_eager
 from gradcheck_kit.target.keep import keep_random_state, keep_state, kept_generators
 from gradcheck_kit.target.precision import LossScale, autocast
 from gradcheck_kit.target.task import Task
@@ -161,7 +162,9 @@ def workspace(prepared: Prepared, *, seed: int = 0, optimizer: Optimizer | str |
             stack.enter_context(keep_state(model, loss_fn, prepared.optimizers))
         else:
             model, loss_fn, optimizers = copied(model, loss_fn, optimizers)
+        make_eager(model)
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(compiling_nothing())
         model.to(prepared.device)
         if isinstance(loss_fn, nn.Module):
             loss_fn.to(prepared.device)
@@ -205,12 +208,14 @@ def _train(model: nn.Module) -> None:
         module.training = False
 
 
-def copied(model: nn.Module, loss_fn: Any, optimizers: Sequence[Optimizer]) -> tuple[nn.Module, Any, list[Optimizer]]:
+def copied(
+    model: nn.Module, loss_fn: Any, optimizers: Sequence[Optimizer], memo: dict[int, Any] | None = None
+) -> tuple[nn.Module, Any, list[Optimizer]]:
     """Deep copies that belong together: one memo keeps the optimizers on the copied parameters.
 
     An optimizer pickles only its groups and state; what else it holds, as LBFGS does, is copied after that.
     """
-    memo: dict[int, Any] = {}
+    memo = {} if memo is None else memo
     model, loss_fn = copy.deepcopy(model, memo), copy.deepcopy(loss_fn, memo)
     result = []
     for optimizer in optimizers:
@@ -226,10 +231,16 @@ def copied(model: nn.Module, loss_fn: Any, optimizers: Sequence[Optimizer]) -> t
 def copyable(model: nn.Module, loss_fn: Any, optimizers: Sequence[Optimizer]) -> bool:
     """Whether a deep copy can be made; a cached graph tensor or a lazy module cannot be copied."""
     try:
-        copied(model, loss_fn, optimizers)
+        twin, _, twins = copied(model, loss_fn, optimizers)
     except Exception:  # noqa: BLE001  # whatever a user's __deepcopy__ raises, the model is then probed in place
         return False
-    return True
+    return all(p.is_leaf for p in twin.parameters()) and _owned(twin, twins) == _owned(model, optimizers)
+
+
+def _owned(model: nn.Module, optimizers: Sequence[Optimizer]) -> list[bool]:
+    """Which of the model's parameters are in an optimizer. A ScriptModule's copy has lost them."""
+    owned = {id(p) for o in optimizers for g in o.param_groups for p in g["params"]}
+    return [id(p) in owned for p in model.parameters()]
 
 
 def describe_optimizers(optimizers: Sequence[Optimizer]) -> str:
