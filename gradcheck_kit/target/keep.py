@@ -74,7 +74,7 @@ def keep_state(model: nn.Module, loss_fn: Any, optimizers: Sequence[Optimizer]) 
     states = [optimizer.state for optimizer in optimizers]
     plain = [dict(optimizer.__dict__) for optimizer in optimizers]
     for optimizer in optimizers:
-        optimizer.state = _copied_state(optimizer)
+        _work_on_copies(optimizer)
     try:
         yield
     finally:
@@ -115,7 +115,17 @@ def _holds_modules(value: Any) -> bool:
     return any(isinstance(item, nn.Module | Tensor) for item in items)
 
 
-def _copied_state(optimizer: Optimizer) -> Any:
-    """The optimizer's state with its tensors copied, under the same parameters as keys."""
-    memo = {id(p): p for group in optimizer.param_groups for p in group["params"]}
-    return copy.deepcopy(optimizer.state, memo)
+def _work_on_copies(optimizer: Optimizer) -> None:
+    """Give the optimizer copies of all that a step may change, on the same parameters and groups.
+
+    Not all of them keep everything in `state`: SAM holds another optimizer, many hold counters and tensors.
+    """
+    memo: dict[int, Any] = {id(p): p for group in optimizer.param_groups for p in group["params"]}
+    memo[id(optimizer.param_groups)] = optimizer.param_groups
+    memo |= {id(group): group for group in optimizer.param_groups}
+    optimizer.state = copy.deepcopy(optimizer.state, memo)
+    for name, value in vars(optimizer).items():
+        # A scheduler's `step` stays as it is, and so do hooks.
+        if name not in ("state", "param_groups", "defaults") and not callable(value) and "hook" not in name:
+            with suppress(Exception):  # what cannot be copied is kept as it is
+                vars(optimizer)[name] = copy.deepcopy(value, memo)

@@ -197,7 +197,22 @@ def _configure_optimizers(work: Workspace, settings: ProbeSettings, other: Optim
     name = str(name or "adam")
     trainable = [p for p in work.parameters() if p.requires_grad]
     rate = settings.lr if settings.lr is not None and other is None else DEFAULT_RATES[name]
-    work.optimizers[:] = [OPTIMIZERS[name](trainable, lr=rate)] if trainable else []
+    # Adam's usual epsilon of 1e-8 is 0 in float16, and its first step then 0 / 0.
+    half = name != "sgd" and any(p.dtype is torch.float16 for p in trainable)
+    options = {"eps": 1e-4} if half else {}
+    sparse = [p for p in trainable if id(p) in _with_sparse_gradients(work.model)] if name != "sgd" else []
+    dense = [p for p in trainable if not any(p is other for other in sparse)]
+    work.optimizers[:] = [OPTIMIZERS[name](dense, lr=rate, **options)] if dense else []
+    work.optimizers += [torch.optim.SparseAdam(sparse, lr=rate)] if sparse else []
+
+
+def _with_sparse_gradients(model: nn.Module) -> set[int]:
+    """Parameters of embeddings that say so; where a dense layer shares one, the gradient is dense."""
+    owners: dict[int, list[bool]] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), []).append(getattr(module, "sparse", False) is True)
+    return {key for key, sparse in owners.items() if all(sparse)}
 
 
 def _train(model: nn.Module) -> None:
