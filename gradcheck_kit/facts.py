@@ -101,11 +101,10 @@ class ParameterRecord:
     trainable: bool
     optimized: bool
     order: int | None  # of its layer in execution order; None when that never ran or is the whole model
-    gradient_rms: Series  # None where autograd left no gradient
-    gradient_max: Series
-    weight_rms: Series  # before the step
-    update_rms: Series  # of what the step changed
-    largest_change: float | None  # max |end - start| over the whole run, exact
+    gradient_rms: Series  # over all elements, so 0 means that all are 0; None where autograd left no gradient
+    weight_rms: Series  # before the step, over a sample of large ones
+    update_rms: Series  # of what the step changed, likewise
+    changed: bool | None  # whether any bit differs from the start, exact
 
     @property
     def is_weight(self) -> bool:
@@ -163,10 +162,11 @@ class NonFinite:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """A short training run: the loss of every step, and the rest at the recorded steps."""
+    """A training run, probed or watched: the loss of every step, and the rest at the recorded steps."""
 
-    planned_steps: int
-    losses: tuple[float, ...]
+    planned_steps: int  # or, of a watched run, those that were seen
+    losses: tuple[float, ...]  # of each step; of long watched runs the means over `loss_window` steps
+    loss_window: int
     recorded: tuple[int, ...]
     accuracies: Series  # of the training batch before the update, on recorded steps; None when not classification
     samples_per_step: int

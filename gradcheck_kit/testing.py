@@ -91,10 +91,9 @@ def parameter(name: str = "0.weight", **changes: Any) -> ParameterRecord:
         "optimized": True,
         "order": 0,
         "gradient_rms": 1e-3,
-        "gradient_max": 1e-2,
         "weight_rms": 0.1,
         "update_rms": 1e-4,
-        "largest_change": 1e-2,
+        "changed": True,
     }
     return _build(ParameterRecord, healthy, changes)
 
@@ -139,8 +138,8 @@ def stack(gradients: Sequence[float | Sequence[float | None] | None], function: 
     for i, gradient in enumerate(gradients):
         order, layer = 2 * i, str(2 * i)
         parameters += [
-            parameter(f"{layer}.weight", order=order, gradient_rms=gradient, gradient_max=gradient),
-            parameter(f"{layer}.bias", order=order, gradient_rms=gradient, gradient_max=gradient),
+            parameter(f"{layer}.weight", order=order, gradient_rms=gradient),
+            parameter(f"{layer}.bias", order=order, gradient_rms=gradient),
         ]
         outputs.append(output(layer, order=order, gradient_rms=gradient))
         if i < len(gradients) - 1:
@@ -160,6 +159,7 @@ def training(**changes: Any) -> Training:
     healthy = {
         "planned_steps": len(losses),
         "losses": losses,
+        "loss_window": 1,
         "recorded": recorded,
         "accuracies": tuple(0.1 + 0.8 * i / max(1, len(recorded) - 1) for i in range(len(recorded))),
         "samples_per_step": 64,

@@ -16,7 +16,7 @@ from gradcheck_kit.errors import ProbeError
 from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.experiments.training import trained_tensors
 from gradcheck_kit.facts import ClassAccuracy, Evaluation, RandomOperation
-from gradcheck_kit.observe.functions import ModuleStack, source_line
+from gradcheck_kit.observe.module_stack import ModuleStack, source_line
 from gradcheck_kit.observe.outputs import sites
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.blame import located

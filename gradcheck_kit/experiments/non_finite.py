@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gradcheck_kit.facts import NonFinite
-from gradcheck_kit.observe.outputs import recomputing
+from gradcheck_kit.observe.module_stack import recomputing
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.layers import takes_hooks
 from gradcheck_kit.target.task import tensors

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from gradcheck_kit.experiments import Probe
 from gradcheck_kit.facts import Broadcast, UnregisteredModule, WiredModule, WiredParameter, Wiring
-from gradcheck_kit.observe.functions import BroadcastWatch, ModuleStack
+from gradcheck_kit.observe.broadcasts import BroadcastWatch
+from gradcheck_kit.observe.module_stack import ModuleStack
 from gradcheck_kit.observe.outputs import sites
-from gradcheck_kit.observe.statistics import as_dense, norms, read
+from gradcheck_kit.observe.statistics import TINY, as_dense, norms, read
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.layers import layer_of
 from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
@@ -65,13 +66,15 @@ def _parameters(model: nn.Module, owned: set[int]) -> Iterable[WiredParameter]:
     modules = dict(model.named_modules())
     named = [(name, p) for name, p in model.named_parameters() if p.numel()]
     present = [as_dense(p.grad) for _, p in named if p.grad is not None]
-    largest = iter(read(norms(present, float("inf"))))
+    # The second norm tells tiny from zero, where the squares of the first are below the smallest float.
+    values = read([*norms(present), *norms(present, factor=TINY)])
+    found = iter(zip(values[: len(present)], values[len(present) :], strict=True))
     for name, parameter in named:
         layer = layer_of(name)
         gradient = "none"
         if parameter.grad is not None:
-            value = next(largest)
-            gradient = "zero" if value == 0 else "nonzero" if value < float("inf") else "nonfinite"
+            norm, magnified = next(found)
+            gradient = "nonfinite" if not norm < float("inf") else "zero" if magnified == 0 else "nonzero"
         yield WiredParameter(
             name, layer, type(modules[layer]).__name__, tuple(parameter.shape), parameter.requires_grad,
             id(parameter) in owned, gradient,

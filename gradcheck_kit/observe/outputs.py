@@ -1,20 +1,19 @@
 """Watches the outputs of modules and the gradients that reach them.
 
-A forward hook, then a hook on the output tensor: `register_full_backward_hook` breaks in-place activations and sees
-no dicts. Closures hold an index and never a tensor, which would live as long as the graph.
+A hook on the output tensor, set when the module has returned: `register_full_backward_hook` breaks in-place
+activations and sees no dicts. Closures hold an index and never a tensor, which would live as long as the graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from gradcheck_kit.observe.statistics import rms, sample_rows
+from gradcheck_kit.observe.statistics import measurable, norm_of_sample
 from gradcheck_kit.target.task import tensors
 
 
@@ -27,11 +26,6 @@ def sites(model: nn.Module) -> list[tuple[str, nn.Module]]:
     ] or [("", model)]
 
 
-def recomputing() -> bool:
-    """Whether a backward pass is running: activation checkpointing then calls forward a second time."""
-    return bool(torch._C._current_graph_task_id() != -1)  # noqa: SLF001
-
-
 def first_float(output: Any) -> Tensor | None:
     """The first floating-point tensor of an output of any form."""
     if isinstance(output, Tensor):
@@ -40,54 +34,76 @@ def first_float(output: Any) -> Tensor | None:
 
 
 class OutputWatch:
-    """Root mean squares of each site's first output in a step, and of the gradient that arrives there.
+    """Root mean squares of each site's first output in a pass, and of the gradient that arrives there.
 
-    Statistics stay on the device until the step's one read.
+    A pass is one forward pass and its backward pass. Statistics stay on the device until the step's one read.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, report: Callable[[str, Exception], None]) -> None:
         self.sites = sites(model)
         self.order: list[int] = []  # sites by the end of their first call, over all steps
         self.shapes: dict[int, tuple[int, ...]] = {}
-        self.output: dict[int, Tensor] = {}  # of the step being watched, by site
-        self.gradient: dict[int, Tensor] = {}
+        self.output: dict[int, tuple[Tensor, int]] = {}  # norm and elements in it, of the pass being watched, by site
+        self.gradient: dict[int, tuple[Tensor, int]] = {}
         self.last: int | None = None  # the site that finished last
+        self._report = report
+        self._index = {id(module): index for index, (_, module) in enumerate(self.sites)}
+        self._handles: list[RemovableHandle] = []
 
-    @contextmanager
-    def step(self) -> Iterator[None]:
-        """Watch one forward and backward pass; every handle is gone at the end."""
+    def begin(self) -> None:
+        """Forget the pass before; its tensors' hooks go too."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
         self.output, self.gradient, self.last = {}, {}, None
-        handles: list[RemovableHandle] = []
-        try:
-            for index, (_, module) in enumerate(self.sites):
-                handles.append(
-                    module.register_forward_hook(self._forward_hook(index))
-                )  # handles registered so far must be removable
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
-    def _forward_hook(self, index: int) -> Any:
-        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            if index in self.output or recomputing():
-                return
-            tensor = first_float(output)
-            if tensor is None or tensor.numel() == 0 or tensor.layout is not torch.strided:
-                return
+    def returned(self, module: nn.Module, output: Any, *, again: bool = False) -> None:
+        """Note what a module returned. `again`: activation checkpointing calls it a second time, in the backward pass.
+
+        The second call's graph is the one that the gradient takes where checkpointing is reentrant.
+        """
+        index = self._index.get(id(module))
+        if index is None or (index in self.gradient if again else index in self.output):
+            return
+        try:
+            self._note(index, output, again=again)
+        except Exception as error:  # noqa: BLE001  # observation must never end a training run
+            del self._index[id(module)]
+            self._report(self.sites[index][0], error)
+
+    def _note(self, index: int, output: Any, *, again: bool) -> None:
+        tensor = first_float(output)
+        if tensor is None or not measurable(tensor):
+            return
+        if not again:
             if index not in self.shapes:
                 self.shapes[index] = tuple(tensor.shape)
                 self.order.append(index)
             self.last = index
-            self.output[index] = rms(sample_rows(tensor.detach()))
-            if tensor.requires_grad:
-                tensor.register_hook(self._gradient_hook(index))
+            self.output[index] = norm_of_sample(tensor.detach())
+        if tensor.requires_grad:
+            self._handles.append(tensor.register_hook(self._gradient_hook(index)))
 
-        return hook
+    def _gradient_hook(self, index: int) -> Callable[[Tensor], None]:
+        found = self.gradient  # of this pass: a graph that outlives it must not write into the next
 
-    def _gradient_hook(self, index: int) -> Any:
         def hook(gradient: Tensor) -> None:
-            if gradient.layout is torch.strided:
-                self.gradient[index] = rms(sample_rows(gradient.detach()))
+            if index not in found and measurable(gradient):
+                try:
+                    found[index] = norm_of_sample(gradient.detach())
+                except Exception as error:  # noqa: BLE001  # as above
+                    self._report(self.sites[index][0], error)
 
         return hook
+
+    @property
+    def scalars(self) -> list[Tensor]:
+        """What the step's read has to bring over: the norms of the outputs, then of the gradients."""
+        return [norm for norm, _ in (*self.output.values(), *self.gradient.values())]
+
+    def sort(self, values: Iterable[float]) -> tuple[dict[int, float], dict[int, float]]:
+        """Output RMS and gradient RMS by site, from what `scalars` turned out to be."""
+        found = iter(values)
+        output = {index: next(found) / math.sqrt(count) for index, (_, count) in self.output.items()}
+        gradient = {index: next(found) / math.sqrt(count) for index, (_, count) in self.gradient.items()}
+        return output, gradient

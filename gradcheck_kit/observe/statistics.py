@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -9,7 +10,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-SAMPLE = 1 << 16  # elements of a large tensor that its statistics are taken from
+SAMPLE = 4096  # elements that the statistics of a large tensor are taken from: a root mean square within some 1 %
+TINY = 2.0**100  # brings the smallest float32 to where its square is one, too
 
 
 def as_dense(tensor: Tensor) -> Tensor:
@@ -20,70 +22,122 @@ def as_dense(tensor: Tensor) -> Tensor:
     return tensor.values() if tensor.layout is not torch.strided else tensor
 
 
-def sample_rows(tensor: Tensor) -> Tensor:
-    """A view of whole samples from the front of a batch: they are as random as the batch is shuffled."""
-    count = tensor.numel()
-    if count <= SAMPLE or tensor.ndim == 0:
+def measurable(tensor: Tensor) -> bool:
+    """Whether the tensor holds values of its own: no sparse, nested, meta or functorch tensor, and not empty."""
+    return (
+        tensor.layout is torch.strided
+        and not tensor.is_nested
+        and not tensor.is_meta
+        and tensor.numel() > 0
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # noqa: SLF001  # vmap and grad of torch.func
+    )
+
+
+def sample(tensor: Tensor) -> Tensor:
+    """A view of some `SAMPLE` evenly spread elements of a strided tensor, all of them when there are fewer."""
+    if tensor.numel() <= SAMPLE:
         return tensor
-    per_row = count // len(tensor)
-    if per_row <= SAMPLE:
-        return tensor[: max(1, SAMPLE // per_row)]
-    return sample_elements(tensor[0])
+    return tensor.as_strided(*_spread(tensor.shape, tensor.stride()))
 
 
-def sample_elements(tensor: Tensor) -> Tensor:
-    """A view of evenly spread elements. An odd stride walks through all columns of the usual power-of-two rows."""
-    count = tensor.numel()
-    if count <= SAMPLE or not tensor.is_contiguous():
-        return tensor
-    return tensor.view(-1)[:: (count // SAMPLE) | 1]
+@functools.lru_cache(maxsize=4096)
+def _spread(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Sizes and strides of the view: one odd step through the storage of a dense tensor, else steps per dimension.
+
+    An odd step walks through all columns of the usual power-of-two rows.
+    """
+    kept = sorted((stride, size) for size, stride in zip(shape, strides, strict=True) if size > 1 and stride > 0)
+    expected = 1
+    for stride, size in kept:
+        if stride != expected:
+            break
+        expected *= size
+    else:
+        step = (expected // SAMPLE) | 1
+        return ((expected - 1) // step + 1,), (step,)
+    sizes, steps = [size for _, size in kept], [1] * len(kept)
+    while math.prod(sizes) > SAMPLE:
+        longest = sizes.index(max(sizes))
+        steps[longest] = 2 * steps[longest] + 1
+        sizes[longest] = (kept[longest][1] - 1) // steps[longest] + 1
+    return tuple(sizes), tuple(stride * step for (stride, _), step in zip(kept, steps, strict=True))
 
 
-def rms(tensor: Tensor) -> Tensor:
-    """The root mean square of the elements, shape (), at least in float32: half precision would overflow."""
-    if tensor.numel() == 0:
-        return torch.zeros((), device=tensor.device)
-    norm: Tensor = torch.linalg.vector_norm(tensor, dtype=_at_least_float32(tensor))
-    return norm.real / math.sqrt(tensor.numel()) if norm.is_complex() else norm / math.sqrt(tensor.numel())
+def norm_of_sample(tensor: Tensor) -> tuple[Tensor, int]:
+    """The 2-norm of a sample, shape (), and how many elements it is of.
+
+    In float64, where half precision would overflow and small gradients would vanish; few elements make it cheap.
+    """
+    part = sample(tensor)
+    wide = torch.float64 if tensor.device.type != "mps" else torch.float32
+    if tensor.is_complex():
+        wide = wide.to_complex()
+    return torch.linalg.vector_norm(part, dtype=wide), part.numel()
 
 
-def _at_least_float32(tensor: Tensor) -> torch.dtype | None:
-    if tensor.dtype in (torch.float16, torch.bfloat16):
-        return torch.float32
-    return None if tensor.is_floating_point() or tensor.is_complex() else torch.float32
+def norms(tensors: Sequence[Tensor], *, factor: float = 1.0) -> list[Tensor]:
+    """The 2-norm of each tensor (dense, any mix of devices and types) times `factor`, fused; 0 for empty ones.
 
-
-def norms(tensors: Sequence[Tensor], order: float = 2.0) -> list[Tensor]:
-    """A norm of each tensor (dense, any mix of devices and types), fused; 0 for empty ones."""
+    A factor keeps the squares of tiny values above the smallest float.
+    """
     result: list[Tensor] = [torch.zeros(())] * len(tensors)
     groups: dict[tuple[torch.device, torch.dtype], list[int]] = defaultdict(list)
     for i, tensor in enumerate(tensors):
-        if tensor.numel():  # the infinity norm of nothing raises
+        if tensor.numel():
             groups[tensor.device, tensor.dtype].append(i)
     for (_, dtype), members in groups.items():
-        wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else None
-        batch = [tensors[i].to(wide) if wide else tensors[i] for i in members]
-        # _foreach_norm has no complex form of every order; the fused call is for the types that models have
-        found = (
-            [torch.linalg.vector_norm(t, order) for t in batch]
-            if dtype.is_complex
-            else torch._foreach_norm(batch, order)  # noqa: SLF001
-        )
-        for i, value in zip(members, found, strict=True):
+        batch = [tensors[i] for i in members]
+        if dtype in (torch.float16, torch.bfloat16):
+            batch = [t.float() for t in batch]
+        elif dtype.is_complex:
+            batch = [torch.view_as_real(t.resolve_conj()) for t in batch]
+        if factor != 1.0:
+            batch = list(torch._foreach_mul(batch, factor))  # noqa: SLF001  # the fused call has no public name
+        for i, value in zip(members, torch._foreach_norm(batch), strict=True):  # noqa: SLF001
             result[i] = value
     return result
 
 
 def read(scalars: Iterable[Tensor]) -> list[float]:
-    """The values of 0-dimensional tensors, with one synchronisation per device. NaN is `math.nan` itself."""
+    """The values of real 0-dimensional tensors, with one synchronisation per device. NaN is `math.nan` itself."""
     scalars = list(scalars)
     values: list[float] = [0.0] * len(scalars)
-    by_device: dict[torch.device, list[int]] = defaultdict(list)
+    devices: dict[torch.device, dict[torch.dtype, list[int]]] = defaultdict(lambda: defaultdict(list))
     for i, scalar in enumerate(scalars):
-        by_device[scalar.device].append(i)
-    for device, members in by_device.items():
+        devices[scalar.device][scalar.dtype].append(i)
+    for device, types in devices.items():
         wide = torch.float32 if device.type == "mps" else torch.float64
-        for i, value in zip(members, torch.stack([scalars[i].to(wide) for i in members]).tolist(), strict=True):
+        columns = [torch.stack([scalars[i] for i in members]).to(wide) for members in types.values()]
+        order = [i for members in types.values() for i in members]
+        for i, value in zip(order, torch.cat(columns).tolist(), strict=True):
             # one NaN object for all: tuples compare by identity first, so a saved trace equals its copy
             values[i] = math.nan if math.isnan(value) else value
     return values
+
+
+# ---- fingerprints ------------------------------------------------------------------------------------------------
+
+_CHUNK = 1 << 16
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+@functools.cache
+def _multipliers(device: torch.device) -> Tensor:
+    drawn = torch.randint(-(2**62), 2**62, (_CHUNK,), generator=torch.Generator().manual_seed(1))
+    return (drawn | 1).to(device)
+
+
+def fingerprint(tensor: Tensor) -> Tensor:
+    """A number, int64 of shape (), that two tensors of equal bits share and that others practically never do.
+
+    A sum over the bits as integers, modulo 2^64, with a random odd multiplier for each place (multiply-shift hashing,
+    Dietzfelbinger et al. 1997). It tells whether a parameter moved at all, without a copy of it.
+    """
+    tensor = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    bits = tensor.detach().contiguous().view(-1).view(_INTEGERS[tensor.element_size()])
+    multipliers = _multipliers(tensor.device)
+    total = torch.zeros((), dtype=torch.int64, device=tensor.device)
+    for start in range(0, bits.numel(), _CHUNK):
+        part = bits[start : start + _CHUNK].to(torch.int64)
+        total = total * 1_000_003 + (part * multipliers[: part.numel()]).sum()
+    return total

@@ -19,11 +19,11 @@ def no_gradient(training: Training, wiring: Wiring | None) -> Iterator[Finding]:
         raise Skip("no parameter requires a gradient")
     if not training.recorded:
         raise Skip("no step was recorded")
-    if all(math.isnan(g) for p in trainable for g in p.gradient_max if g is not None) and any(
-        g is not None for p in trainable for g in p.gradient_max
+    if all(math.isnan(g) for p in trainable for g in p.gradient_rms if g is not None) and any(
+        g is not None for p in trainable for g in p.gradient_rms
     ):
         raise Skip("every gradient is NaN (see non-finite)")
-    without = [p for p in trainable if all(g is None or g == 0 for g in p.gradient_max)]
+    without = [p for p in trainable if all(g is None or g == 0 for g in p.gradient_rms)]
     ran = {o.module for o in training.outputs}
     resting = [p for p in without if _rests(p, training)]
     useless = {p.name for p in wiring.parameters if p.matters is False} if wiring is not None else set()
@@ -37,7 +37,7 @@ def no_gradient(training: Training, wiring: Wiring | None) -> Iterator[Finding]:
     ]
     if len(training.recorded) < 3:
         # A zero-initialised head lets exactly nothing through in the first step, and is healthy.
-        cut = [p for p in cut if all(g is None for g in p.gradient_max)]
+        cut = [p for p in cut if all(g is None for g in p.gradient_rms)]
     yield from _cut_off(training, cut)
     if loose:
         layers = listed(p.layer or p.name for p in loose)
@@ -68,7 +68,7 @@ def no_gradient(training: Training, wiring: Wiring | None) -> Iterator[Finding]:
 def _rests(parameter: ParameterRecord, training: Training) -> bool:
     """Its layer never ran, or only on empty inputs."""
     own = [o for o in training.outputs if o.module == parameter.layer]
-    return bool(parameter.layer) and not own and all(g is None or g == 0 for g in parameter.gradient_max)
+    return bool(parameter.layer) and not own and all(g is None or g == 0 for g in parameter.gradient_rms)
 
 
 def _only_bias(parameter: ParameterRecord, cut_weights: set[str], training: Training) -> bool:
@@ -76,14 +76,14 @@ def _only_bias(parameter: ParameterRecord, cut_weights: set[str], training: Trai
     return (
         parameter.layer not in cut_weights
         and any(p.layer == parameter.layer and p.is_weight and p.trainable for p in training.parameters)
-        and all(g is not None for g in parameter.gradient_max)
+        and all(g is not None for g in parameter.gradient_rms)
     )
 
 
 def _beside_a_used_weight(parameter: ParameterRecord, training: Training) -> bool:
     """A bias of a layer whose weight does learn: the derivative of a network, as a force, does not depend on it."""
     return not parameter.is_weight and any(
-        p.layer == parameter.layer and p.is_weight and any(p.gradient_max) for p in training.parameters
+        p.layer == parameter.layer and p.is_weight and any(p.gradient_rms) for p in training.parameters
     )
 
 
@@ -101,7 +101,7 @@ def _cut_off(training: Training, cut: list[ParameterRecord]) -> Iterator[Finding
     if not cut:
         return
     layers = listed(p.layer or p.name for p in cut)
-    exactly_zero = any(g is not None for p in cut for g in p.gradient_max)
+    exactly_zero = any(g is not None for p in cut for g in p.gradient_rms)
     border = _border(training)
     steps = len(training.recorded)
     kind = "a gradient of exactly zero" if exactly_zero else "no gradient"

@@ -202,7 +202,7 @@ def test_lazy_modules_take_their_shapes_in_the_probes_copy_and_stay_lazy(healthy
         report.trace.header.supplied
     )
     assert all(nn.parameter.is_lazy(p) for p in model.parameters())
-    assert all(p.largest_change > 0 for p in report.trace.facts[Training].parameters if p.is_weight)
+    assert all(p.changed for p in report.trace.facts[Training].parameters if p.is_weight)
 
 
 def test_a_lazy_layer_that_the_optimizer_lacks_is_found(found, blobs):

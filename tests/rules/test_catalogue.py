@@ -57,7 +57,7 @@ BAD = {
     "GK105": [stuck([1e-3] * 3, activations=(testing.activation("1", "tanh", saturated_share=0.9),))],
     "GK106": [trained(losses=(2.3, 2.3, 2.3, math.nan), non_finite=testing.non_finite())],
     "GK201": [testing.wiring(parameters=(testing.wired_parameter(optimized=False),))],
-    "GK202": [trained(parameters=(testing.parameter(largest_change=0.0),))],
+    "GK202": [trained(parameters=(testing.parameter(changed=False),))],
     "GK203": [
         trained(losses=tuple(reversed(testing.falling())), parameters=(testing.parameter(update_rms=0.1),)),
         testing.learning_rate_response({0.01: 0.5, 1.0: math.inf}),

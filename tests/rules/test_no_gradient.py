@@ -26,7 +26,7 @@ def run(*parameters, outputs=(), **changes):
 
 
 def without(name, value=None, **changes):
-    return parameter(name, gradient_rms=value, gradient_max=value, **changes)
+    return parameter(name, gradient_rms=value, **changes)
 
 
 def experts(*busy):
