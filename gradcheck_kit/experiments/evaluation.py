@@ -18,6 +18,7 @@ from gradcheck_kit.experiments.training import trained_tensors
 from gradcheck_kit.facts import ClassAccuracy, Evaluation, RandomOperation
 from gradcheck_kit.observe.module_stack import ModuleStack, source_line
 from gradcheck_kit.observe.outputs import sites
+from gradcheck_kit.observe.statistics import measurable
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.blame import located
 from gradcheck_kit.target.layers import takes_hooks
@@ -218,7 +219,7 @@ def _fingerprints(model: nn.Module) -> Iterator[list[_Fingerprint]]:
 
 def _sums(values: Any) -> tuple[float, ...]:
     result = []
-    for tensor in tensors(values):
+    for tensor in filter(measurable, tensors(values)):
         real = tensor.detach().abs() if tensor.is_complex() else tensor.detach()
         wide = real.float() if real.device.type == "mps" else real.double()
         weights = torch.arange(1, wide.numel() + 1, device=wide.device, dtype=wide.dtype).remainder_(97)

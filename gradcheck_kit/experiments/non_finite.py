@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gradcheck_kit.facts import NonFinite
 from gradcheck_kit.observe.module_stack import recomputing
+from gradcheck_kit.observe.statistics import measurable
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.layers import takes_hooks
 from gradcheck_kit.target.task import tensors
@@ -88,6 +89,8 @@ def finite(tensor: Tensor) -> bool:
         return True
     dense = tensor.detach()
     dense = dense.coalesce().values() if dense.layout is torch.sparse_coo else dense
+    if not measurable(dense):
+        return True
     return bool(torch.isfinite(dense).all())
 
 
@@ -121,7 +124,9 @@ def _watch(model: nn.Module) -> Iterator[_Seen]:
         return hook
 
     def gradient_hook(name: str, module: nn.Module) -> Any:
-        def hook(gradient: Tensor) -> None:
+        def hook(gradient: Tensor | None) -> None:
+            if gradient is None:  # a backward of the user's own may return nothing
+                return
             if seen.bad_gradient is None and not finite(gradient):
                 seen.bad_gradient = (name, module, gradient.detach())
             elif seen.bad_gradient is None:
