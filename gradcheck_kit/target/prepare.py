@@ -48,7 +48,10 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
             target = _with_shapes(target, settings, supplied)
             model = target.model
         if settings.data or target.train_data is None:
-            train, test, form, names, synthetic = _supply_data(replace(target, model=eager(model)), settings, supplied)
+            with keep_state(model, target.loss_fn, ()):  # a model that cannot be copied is tried itself
+                train, test, form, names, synthetic = _supply_data(
+                    replace(target, model=eager(model)), settings, supplied
+                )
         else:
             train, test = _own_batches(target, settings)
             form, synthetic = None, False

@@ -21,6 +21,7 @@ from gradcheck_kit.target.batches import move
 from gradcheck_kit.target.closures import needs_closure, step
 from gradcheck_kit.target.eager import compiling_nothing, make_eager
 from gradcheck_kit.target.keep import keep_random_state, keep_state, kept_generators
+from gradcheck_kit.target.keep_settings import keep_settings
 from gradcheck_kit.target.precision import LossScale, autocast
 from gradcheck_kit.target.task import Task
 
@@ -151,6 +152,7 @@ def workspace(prepared: Prepared, *, seed: int = 0, optimizer: Optimizer | str |
     """
     with ExitStack() as stack:
         stack.enter_context(keep_random_state())
+        stack.enter_context(keep_settings())
         stack.enter_context(kept_generators(prepared.train, prepared.test))
         # A forward that prints would do so hundreds of times; the file's own prints were shown when it was loaded.
         stack.enter_context(redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))
