@@ -117,7 +117,11 @@ def _work_on_own_attributes(
     kept: list[tuple[dict[str, Any], Tables]] = []
     for module in modules:
         attributes = dict(vars(module))
-        tables = [(value, value.copy()) for name, value in attributes.items() if name in _TABLES and value is not None]
+        tables = [
+            (value, value.copy())
+            for name, value in attributes.items()
+            if name in _TABLES and isinstance(value, dict | set)
+        ]
         kept.append((attributes, tables))
         for name, value in attributes.items():
             if isinstance(value, dict | list | set) and name not in _TABLES:
