@@ -170,7 +170,7 @@ def _header(prepared: Prepared) -> Header:
         data=prepared.data,
         test_data=prepared.test_data,
         optimizer=optimizer,
-        loss=prepared.task.loss_name,
+        loss=prepared.task.loss_name + (f", {settings.amp} autocast" if settings.amp else ""),
         device=str(prepared.device),
         threads=torch.get_num_threads(),
         steps=settings.steps,

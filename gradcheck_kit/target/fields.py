@@ -20,7 +20,7 @@ def has_fields(value: Any) -> bool:
 def field_names(value: Any) -> list[str]:
     """The public names of its parts, in their order."""
     if dataclasses.is_dataclass(value):
-        return [field.name for field in dataclasses.fields(value)]
+        return [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
     keys = getattr(value, "keys", None)
     names = list(keys()) if callable(keys) else list(vars(value))
     return [name for name in names if isinstance(name, str) and not name.startswith("_") and hasattr(value, name)]

@@ -34,7 +34,9 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
         raise TargetError(f"{target.name or 'the model'} is a {type(model).__name__}, not a torch.nn.Module")
     supplied: list[str] = []
     model = _look_inside(target, supplied)
-    target = replace(target, model=model)
+    loss_fn = target.loss_fn
+    loss_fn = inside(loss_fn, parallel=False) if isinstance(loss_fn, nn.Module) else loss_fn
+    target = replace(target, model=model, loss_fn=loss_fn)
     device = find_device(settings.device, model)
     if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
         raise TargetError(

@@ -141,7 +141,7 @@ class Task:
         return bool(good.float().mean() >= 0.9)
 
 
-def tensors(tree: Any) -> list[Tensor]:
+def tensors(tree: Any, *, depth: int = 4) -> list[Tensor]:
     """All tensors in nested tuples, lists, dicts, named tuples and dataclass-like outputs, in order."""
     found: list[Tensor] = []
     for leaf in pytree.tree_leaves(tree):
@@ -150,7 +150,8 @@ def tensors(tree: Any) -> list[Tensor]:
         elif isinstance(leaf, list | tuple):  # a subclass that pytree does not know, such as a PackedSequence
             found.extend(t for value in leaf for t in tensors(value))
         elif has_fields(leaf):
-            found.extend(t for name in field_names(leaf) for t in tensors(getattr(leaf, name)))
+            if depth:  # an object may hold itself
+                found.extend(t for name in field_names(leaf) for t in tensors(getattr(leaf, name), depth=depth - 1))
         elif isinstance(leaf, Mapping):  # a dict subclass that pytree does not know, such as a ModelOutput
             found.extend(t for value in leaf.values() for t in tensors(value))
     return found

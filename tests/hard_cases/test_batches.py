@@ -180,12 +180,13 @@ class Graph:
 
     def __init__(self, x, edge_index, batch, y):
         self.x, self.edge_index, self.batch, self.y = x, edge_index, batch, y
+        self.me = self
 
     def keys(self):
         return list(vars(self))
 
     def to(self, device):
-        return Graph(*(value.to(device) for value in vars(self).values()))
+        return Graph(*(value.to(device) for name, value in vars(self).items() if name != "me"))
 
 
 def reads(*names):

@@ -109,6 +109,11 @@ def test_a_function_that_forward_compiles_runs_as_it_was_written(healthy, blobs)
     healthy(Inner(), blobs())
 
 
+def test_a_compiled_loss_goes_by_its_own_name(healthy, blobs):
+    loss_fn = torch.compile(nn.CrossEntropyLoss(), backend=failing_backend)
+    assert healthy(mlp(), blobs(), loss_fn=loss_fn).trace.header.loss == "CrossEntropyLoss"
+
+
 def test_a_fault_is_found_in_a_compiled_model(found, blobs):
     assert found(torch.compile(Cut(), backend=failing_backend), blobs()) == ["GK103"]
 

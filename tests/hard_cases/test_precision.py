@@ -105,6 +105,7 @@ def test_mixed_precision_is_healthy_in_every_experiment(amp, healthy, blobs):
     )
     assert {Training, Evaluation, OneBatchFit} <= report.trace.facts.keys()
     assert report.trace.facts[Evaluation].deterministic
+    assert f"probe   30 steps, Adam(lr=0.01), CrossEntropyLoss, {amp} autocast" in str(report)
     assert all(p.changed for p in records(report).values())
 
 
