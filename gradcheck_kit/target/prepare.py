@@ -299,4 +299,6 @@ def _against(output: Any, batch: Any, task: Task) -> str:
 
 
 def _explain(error: Exception, stage: str, context: str, prepared: Prepared) -> ProbeError:
-    return ProbeError(f"{prepared.name}: {stage} raised {located(error)} {context}")
+    amp = prepared.settings.amp
+    under = f" under --amp {amp}; leave that out where the model is not trained so" if amp else ""
+    return ProbeError(f"{prepared.name}: {stage} raised {located(error)} {context}{under}")

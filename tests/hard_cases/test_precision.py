@@ -246,3 +246,18 @@ def test_weights_in_float16_and_a_scaler_get_one_sentence(blobs):
 def test_an_unknown_precision_gets_one_sentence(blobs):
     with pytest.raises(UsageError, match="amp is 'half'; use 'bf16' or 'fp16'"):
         gk.scan(mlp(), blobs(), amp="half")
+
+
+def test_a_model_that_autocast_breaks_gets_one_sentence_that_says_so(scan, blobs):
+    class Strict(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(8, 4)
+
+        def forward(self, x):
+            return torch.zeros(len(x), 4).index_add(0, torch.arange(len(x)), self.layer(x))
+
+    with pytest.raises(
+        gk.errors.ProbeError, match=r"must have the same scalar type .* under --amp bf16; leave that out"
+    ):
+        scan(Strict(), blobs(), amp="bf16")
