@@ -20,6 +20,7 @@ from gradcheck_kit.rule import Finding, Rule, Skip, rule
 from gradcheck_kit.trace import Trace
 
 if TYPE_CHECKING:
+    from gradcheck_kit.observe.monitor import Monitor
     from gradcheck_kit.probe import scan
     from gradcheck_kit.target import Target
     from gradcheck_kit.target.datasets import load_digits
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Finding",
     "GradcheckKitError",
+    "Monitor",
     "Outcome",
     "Report",
     "Rule",
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 _NEEDS_TORCH = {
+    "Monitor": "gradcheck_kit.observe.monitor",
     "scan": "gradcheck_kit.probe",
     "Target": "gradcheck_kit.target",
     "load_digits": "gradcheck_kit.target.datasets",

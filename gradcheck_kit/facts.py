@@ -151,13 +151,14 @@ class NonFinite:
     """The first tensor, in execution order, that held NaN or infinity."""
 
     step: int
+    earliest: int  # it may have begun here, when the steps between were not looked at; else the same step
     kind: str  # "input", "target", "parameter", "output", "loss", "gradient"
     where: str  # module or parameter name; "" for the model's own forward, or none
     module_type: str
     value: str  # "nan", "inf" or "nan and inf"
-    share: float  # of the tensor's elements
+    share: float | None  # of the tensor's elements
     after: str  # the last module whose output was still finite, "" when there was none
-    inputs_finite: bool  # the place itself made it: what went in was finite
+    inputs_finite: bool | None  # the place itself made it: what went in was finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +202,14 @@ class Training:
         return middle(self.losses[-max(1, len(self.losses) // 5) :]) or 0.0
 
     @property
+    def loss_steps(self) -> int:
+        """The steps whose loss is known."""
+        return len(self.losses) * self.loss_window
+
+    @property
     def long_enough(self) -> bool:
         """Whether the run tells learning from not learning: it broke, or took ten steps."""
-        return not self.finite or len(self.losses) >= 10
+        return not self.finite or self.loss_steps >= 10
 
     def trend(self, start: float = 0.0) -> float:
         """The Mann-Kendall z of the losses from the given share of the run on: below -2.33 is falling at p < 0.01.
@@ -223,6 +229,8 @@ class Training:
     @property
     def blow_up(self) -> float:
         """How far the loss went above its start (or chance) at worst, also where it came back; 1.0: never."""
+        if not self.losses:
+            return 1.0
         first = max(self.first_loss, self.constant_loss or 0.0)
         worst = max((math.inf if math.isnan(loss) else loss for loss in self.losses), default=first)
         return max(1.0, worst / first) if math.isfinite(first) and first > 0 else 1.0

@@ -63,6 +63,7 @@ def header(**changes: Any) -> Header:
         "threads": 2,
         "steps": STEPS,
         "batch_size": 64,
+        "seed": 0,
         "torch_version": "2.15.0",
         "tool_version": "0.1.0",
     }
@@ -187,6 +188,7 @@ def non_finite(**changes: Any) -> NonFinite:
     """A NaN that the module "2" made of finite inputs in step 3."""
     first = {
         "step": 3,
+        "earliest": 3,
         "kind": "output",
         "where": "2",
         "module_type": "Linear",
@@ -195,7 +197,8 @@ def non_finite(**changes: Any) -> NonFinite:
         "after": "1",
         "inputs_finite": True,
     }
-    return _build(NonFinite, first, changes)
+    made = _build(NonFinite, first, changes)
+    return made if "earliest" in changes else replace(made, earliest=made.step)
 
 
 def wired_parameter(name: str = "0.weight", **changes: Any) -> WiredParameter:

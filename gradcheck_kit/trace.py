@@ -40,10 +40,11 @@ class Header:
     threads: int
     steps: int
     batch_size: int | None
-    seed: int
+    seed: int | None  # None: the loop's own
     torch_version: str
     tool_version: str
     supplied: tuple[str, ...] = ()  # what was missing and was made up, one clause each
+    watched: bool = False  # somebody's own loop, not a probe
 
 
 @dataclass(frozen=True, slots=True)

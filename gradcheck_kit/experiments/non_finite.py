@@ -48,7 +48,7 @@ def _look(work: Workspace, batch: Any, step: int) -> NonFinite | None:
         nan = bool(torch.isnan(tensor).any())
         infinite = bool(torch.isinf(tensor).any())
         value = "nan and inf" if nan and infinite else "nan" if nan else "inf"
-        return NonFinite(step, kind, where, module_type, value, float(bad.float().mean()), after, alone)
+        return NonFinite(step, step, kind, where, module_type, value, float(bad.float().mean()), after, alone)
 
     for tensor in tensors(work.task.inputs(batch)):
         if not finite(tensor):

@@ -142,8 +142,8 @@ class _Run:
         correct, counted_samples = self.recorder.read(extra) if extra else (*self.recorder.read(), 0.0, 0.0)
         self.accuracies.append(correct / counted_samples if counted_samples else None)
         self.recorder.keep(step, output_scale=scale)
-        _, gradients = self.recorder.latest()
-        if any(g is not None and not math.isfinite(g) for g in gradients.values()):
+        gradients = [g for _, g, _ in self.recorder.latest_parameters() if g is not None]
+        if not all(map(math.isfinite, gradients)):
             self.bad_gradient_steps.append(step)
 
     def facts(self, losses: list[float], constant: ConstantLoss | None) -> Training:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from gradcheck_kit.experiments import Probe
-from gradcheck_kit.facts import Broadcast, UnregisteredModule, WiredModule, WiredParameter, Wiring
+from gradcheck_kit.facts import Broadcast, WiredModule, WiredParameter, Wiring
 from gradcheck_kit.observe.broadcasts import BroadcastWatch
 from gradcheck_kit.observe.module_stack import ModuleStack
 from gradcheck_kit.observe.outputs import sites
 from gradcheck_kit.observe.statistics import TINY, as_dense, norms, read
+from gradcheck_kit.observe.unregistered import unregistered_modules
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.layers import layer_of
 from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
@@ -45,7 +46,7 @@ def look_at_wiring(probe: Probe) -> Wiring:
                 _with_influence(work, batch, tuple(_parameters(work.model, owned)), prepared.settings.seed)
             ),
             modules=tuple(_modules(work.model, stack)),
-            unregistered=tuple(_unregistered(work, stack, owned)),
+            unregistered=tuple(unregistered_modules(work.model, stack, owned, beside=work.task.loss_fn)),
             foreign_parameters=len(_owned_elsewhere(work)),
             optimizer_given=prepared.optimizer_given,
             prediction_shape=None if prediction is None else tuple(prediction.shape),
@@ -123,61 +124,3 @@ def _modules(model: nn.Module, stack: ModuleStack) -> Iterable[WiredModule]:
             sum(p.numel() for p in module.parameters()),
             finished.get(id(module)),
         )
-
-
-def _unregistered(work: Workspace, stack: ModuleStack, owned: set[int]) -> Iterable[UnregisteredModule]:
-    registered = {id(p) for p in work.model.parameters()}
-    known = {id(m) for m in work.model.modules()}
-    if isinstance(work.task.loss_fn, nn.Module):
-        registered |= {id(p) for p in work.task.loss_fn.parameters()}
-        known |= {id(m) for m in work.task.loss_fn.modules()}
-    for module in stack.finished:
-        parameters = [p for p in module.parameters() if id(p) not in registered]
-        if id(module) in known or not parameters:
-            continue
-        caller = stack.callers.get(id(module))
-        if caller is not None and id(caller) not in known and id(caller) in {id(m) for m in stack.finished}:
-            continue  # its parent is unregistered too and says it
-        yield UnregisteredModule(
-            _find_attribute(work.model, module) or _made_in(stack, caller),
-            type(module).__name__,
-            len(parameters),
-            any(p.requires_grad for p in parameters),
-            all(id(p) in owned for p in parameters if p.requires_grad),
-        )
-
-
-def _made_in(stack: ModuleStack, caller: nn.Module | None) -> str:
-    name = stack.names.get(id(caller), "") if caller is not None else ""
-    return f"{name or 'the model'}.forward"
-
-
-def _find_attribute(model: nn.Module, wanted: nn.Module) -> str:
-    """Where an unregistered module is kept: "blocks.hidden[0]"; "" when no attribute holds it."""
-    for name, module in model.named_modules():
-        for attribute, value in module.__dict__.items():
-            if attribute.startswith("_") and attribute in nn.Module().__dict__:
-                continue
-            place = _search(value, wanted, 3)
-            if place is not None:
-                return f"{name}.{attribute}{place}" if name else f"{attribute}{place}"
-    return ""
-
-
-def _search(value: Any, wanted: nn.Module, depth: int) -> str | None:
-    if value is wanted:
-        return ""
-    if depth == 0:
-        return None
-    items: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, Mapping):
-        items = value.items()
-    elif isinstance(value, list | tuple):
-        items = enumerate(value)
-    elif callable(value) and hasattr(value, "__self__"):
-        items = [("__self__", value.__self__)]
-    for key, item in items:
-        place = _search(item, wanted, depth - 1)
-        if place is not None:
-            return f".{key}{place}" if key == "__self__" else f"[{key!r}]{place}"
-    return None

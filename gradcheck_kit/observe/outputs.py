@@ -6,14 +6,16 @@ activations and sees no dicts. Closures hold an index and never a tensor, which 
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from gradcheck_kit.observe.statistics import measurable, norm_of_sample
+from gradcheck_kit.observe.statistics import LARGE, SMALL, measurable, sample
 from gradcheck_kit.target.task import tensors
 
 
@@ -33,6 +35,58 @@ def first_float(output: Any) -> Tensor | None:
     return next((t for t in tensors(output) if t.is_floating_point() or t.is_complex()), None)
 
 
+class _Norms:
+    """The 2-norms of some tensors of a pass, written into one buffer per device and type as they come.
+
+    In float32, which costs least; of sites whose last norm was next to nothing, in float64: squares of float32 vanish
+    below 1e-23. What is large is sampled.
+    """
+
+    def __init__(self, sites: int) -> None:
+        self._sites = sites
+        self._slots: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+        self._buffers: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+        self._exact = set(range(sites))  # whose size is not known to be well above `SMALL`
+        self.found: dict[int, tuple[tuple[torch.device, torch.dtype], int]] = {}  # by site: where, of how many elements
+
+    def begin(self) -> None:
+        self.found = {}  # a new one: a graph that outlives its pass must not write into the next
+
+    def add(self, index: int, tensor: Tensor) -> None:
+        """Note the norm of a tensor that needs no gradient."""
+        if tensor.is_complex():
+            tensor = torch.view_as_real(tensor.resolve_conj())
+        if tensor.numel() > LARGE:
+            tensor = sample(tensor)
+        kind = torch.float32
+        if (index in self._exact and tensor.device.type != "mps") or tensor.dtype is torch.float64:
+            kind = torch.float64
+        key = (tensor.device, kind)
+        slots = self._slots.get(key)
+        if slots is None:
+            self._buffers[key] = torch.zeros(self._sites, dtype=kind, device=tensor.device)
+            slots = self._slots[key] = list(self._buffers[key].unbind())
+        if tensor.dtype is kind:
+            torch.linalg.vector_norm(tensor, out=slots[index])
+        else:
+            torch.linalg.vector_norm(tensor, dtype=kind, out=slots[index])
+        self.found[index] = (key, tensor.numel())
+
+    @property
+    def buffers(self) -> list[Tensor]:
+        return list(self._buffers.values())
+
+    def sort(self, values: Iterator[float]) -> dict[int, float]:
+        """The root mean square by site, from the values of the buffers."""
+        table = {key: list(itertools.islice(values, self._sites)) for key in self._buffers}
+        result = {}
+        for index, (key, count) in self.found.items():
+            norm = table[key][index]
+            (self._exact.discard if norm > SMALL else self._exact.add)(index)
+            result[index] = norm / math.sqrt(count)
+        return result
+
+
 class OutputWatch:
     """Root mean squares of each site's first output in a pass, and of the gradient that arrives there.
 
@@ -43,33 +97,51 @@ class OutputWatch:
         self.sites = sites(model)
         self.order: list[int] = []  # sites by the end of their first call, over all steps
         self.shapes: dict[int, tuple[int, ...]] = {}
-        self.output: dict[int, tuple[Tensor, int]] = {}  # norm and elements in it, of the pass being watched, by site
-        self.gradient: dict[int, tuple[Tensor, int]] = {}
         self.last: int | None = None  # the site that finished last
+        self._outputs, self._gradients = _Norms(len(self.sites)), _Norms(len(self.sites))
         self._report = report
         self._index = {id(module): index for index, (_, module) in enumerate(self.sites)}
+        self._layers = {  # that have parameters of their own: what the others do is seen at the layers around them
+            id(module): index
+            for index, (_, module) in enumerate(self.sites)
+            if any(True for _ in module.parameters(recurse=False))
+        } or self._index
+        self._watched = self._index
         self._handles: list[RemovableHandle] = []
 
-    def begin(self) -> None:
-        """Forget the pass before; its tensors' hooks go too."""
+    def begin(self, *, everything: bool = True) -> None:
+        """Forget the pass before; its tensors' hooks go too. Watch every site in this one, or only layers."""
+        self._watched = self._index if everything else self._layers
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self.output, self.gradient, self.last = {}, {}, None
+        self._outputs.begin()
+        self._gradients.begin()
+        self.last = None
+
+    @property
+    def count(self) -> int:
+        """How many sites have put something out in this pass."""
+        return len(self._outputs.found)
 
     def returned(self, module: nn.Module, output: Any, *, again: bool = False) -> None:
         """Note what a module returned. `again`: activation checkpointing calls it a second time, in the backward pass.
 
         The second call's graph is the one that the gradient takes where checkpointing is reentrant.
         """
-        index = self._index.get(id(module))
-        if index is None or (index in self.gradient if again else index in self.output):
+        index = self._watched.get(id(module))
+        if index is None or index in (self._gradients if again else self._outputs).found:
             return
         try:
             self._note(index, output, again=again)
         except Exception as error:  # noqa: BLE001  # observation must never end a training run
-            del self._index[id(module)]
-            self._report(self.sites[index][0], error)
+            self._lost(index, error)
+
+    def _lost(self, index: int, error: Exception) -> None:
+        name, module = self.sites[index]
+        for known in (self._index, self._layers):
+            known.pop(id(module), None)
+        self._report(name, error)
 
     def _note(self, index: int, output: Any, *, again: bool) -> None:
         tensor = first_float(output)
@@ -80,30 +152,28 @@ class OutputWatch:
                 self.shapes[index] = tuple(tensor.shape)
                 self.order.append(index)
             self.last = index
-            self.output[index] = norm_of_sample(tensor.detach())
+            self._outputs.add(index, tensor.detach())
         if tensor.requires_grad:
             self._handles.append(tensor.register_hook(self._gradient_hook(index)))
 
     def _gradient_hook(self, index: int) -> Callable[[Tensor], None]:
-        found = self.gradient  # of this pass: a graph that outlives it must not write into the next
+        norms, found = self._gradients, self._gradients.found
 
         def hook(gradient: Tensor) -> None:
-            if index not in found and measurable(gradient):
+            if found is norms.found and index not in found and measurable(gradient):
                 try:
-                    found[index] = norm_of_sample(gradient.detach())
+                    norms.add(index, gradient.detach())
                 except Exception as error:  # noqa: BLE001  # as above
-                    self._report(self.sites[index][0], error)
+                    self._lost(index, error)
 
         return hook
 
     @property
     def scalars(self) -> list[Tensor]:
-        """What the step's read has to bring over: the norms of the outputs, then of the gradients."""
-        return [norm for norm, _ in (*self.output.values(), *self.gradient.values())]
+        """What the step's read has to bring over."""
+        return [*self._outputs.buffers, *self._gradients.buffers]
 
     def sort(self, values: Iterable[float]) -> tuple[dict[int, float], dict[int, float]]:
         """Output RMS and gradient RMS by site, from what `scalars` turned out to be."""
         found = iter(values)
-        output = {index: next(found) / math.sqrt(count) for index, (_, count) in self.output.items()}
-        gradient = {index: next(found) / math.sqrt(count) for index, (_, count) in self.gradient.items()}
-        return output, gradient
+        return self._outputs.sort(found), self._gradients.sort(found)

@@ -6,16 +6,17 @@ Gradients need no hook: `.grad` is read after `backward()`, all of them with fus
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from gradcheck_kit.observe.statistics import TINY, as_dense, fingerprint, norms, read, sample
+from gradcheck_kit.observe.statistics import SMALL, TINY, as_dense, fingerprint, norms, read, sample
 
 Row = tuple[float | None, float | None, float | None]  # gradient, weight and update RMS; None: not looked at
 
-SMALL = 1e-12  # a norm below it is taken again, scaled up: squares of float32 vanish below 1e-23
+MOST = 1024  # elements of a parameter that weight and update are sampled from
 
 
 class ParameterWatch:
@@ -36,8 +37,7 @@ class ParameterWatch:
     def begin(self) -> None:
         """Forget the step before."""
         self._cells: list[tuple[str, int, Tensor]] = []  # what it is, of which parameter
-        self._copies: tuple[list[int], list[Tensor]] = ([], [])
-        self._views: dict[int, tuple[int, Tensor]] = {}  # by index: address of the values, and a sample of them
+        self._samples: list[tuple[list[int], Tensor]] = []  # of parameters of one device and type, end to end
 
     def before(self, indices: Iterable[int] | None = None, *, gradients: bool = True) -> None:
         """Look at gradients and weights, after backward and before the optimizer's step. All parameters, or some."""
@@ -45,10 +45,13 @@ class ParameterWatch:
         with torch.no_grad():
             if gradients:
                 self.gradients(chosen)
-            views = [self._view(i) for i in chosen]
-            copies = [view.clone() for view in views]
-            self._copies = (chosen, copies)
-            self._add("weight", chosen, norms(copies))
+            groups: dict[tuple[torch.device, torch.dtype], list[int]] = defaultdict(list)
+            for i in chosen:
+                parameter = self.named[i][1]
+                groups[parameter.device, parameter.dtype].append(i)
+            self._samples = [(members, self._sample(members)) for members in groups.values()]
+            for members, values in self._samples:
+                self._add("weight", members, self._norms(members, values))
 
     def gradients(self, indices: Iterable[int]) -> None:
         """Look at the gradients alone; a closure's come into being inside the optimizer's step."""
@@ -59,28 +62,25 @@ class ParameterWatch:
 
     def after(self) -> None:
         """Look at what the step changed."""
-        chosen, copies = self._copies
-        if chosen:
-            with torch.no_grad():
-                views = [self._view(i) for i in chosen]
-                # a parameter may have changed its type or size meanwhile: then there is no difference to speak of
-                same = [k for k, (v, c) in enumerate(zip(views, copies, strict=True)) if v.shape == c.shape]
-                differences = [views[k] - copies[k] for k in same]
-                self._add("update", [chosen[k] for k in same], norms(differences))
-        self._copies = ([], [])
+        with torch.no_grad():
+            for members, before in self._samples:
+                now = self._sample(members)
+                # a parameter may have changed its size or type meanwhile: then there is no difference to speak of
+                if now.shape == before.shape and now.dtype == before.dtype and now.device == before.device:
+                    self._add("update", members, self._norms(members, now.sub_(before)))
+        self._samples = []
 
     def _add(self, kind: str, indices: Sequence[int], scalars: Sequence[Tensor]) -> None:
         self._cells.extend((kind, i, scalar) for i, scalar in zip(indices, scalars, strict=True))
 
-    def _view(self, index: int) -> Tensor:
-        parameter = self.named[index][1].detach()
-        address = parameter.data_ptr()
-        known = self._views.get(index)
-        if known is None or known[0] != address:
-            view = sample(parameter)
-            known = self._views[index] = (address, view)
-            self._sampled[index] = view.numel()
-        return known[1]
+    def _sample(self, indices: Sequence[int]) -> Tensor:
+        """Samples of the parameters, end to end, shape (n,): one copy instead of one for each."""
+        views = [sample(self.named[i][1].detach(), MOST).reshape(-1) for i in indices]
+        self._sampled.update(zip(indices, map(Tensor.numel, views), strict=True))
+        return torch.cat(views)
+
+    def _norms(self, indices: Sequence[int], values: Tensor) -> list[Tensor]:
+        return norms(list(values.split([self._sampled[i] for i in indices])))
 
     @property
     def scalars(self) -> list[Tensor]:

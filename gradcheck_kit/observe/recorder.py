@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from gradcheck_kit.observe.module_stack import ModuleStack
 from gradcheck_kit.observe.outputs import OutputWatch
 from gradcheck_kit.observe.parameters import ParameterWatch
 from gradcheck_kit.observe.statistics import read
+from gradcheck_kit.target.batches import batch_size_of
 from gradcheck_kit.target.task import prediction_of
 
 ABSENT = -1.0  # in a row of root mean squares, which are never negative
@@ -35,8 +37,9 @@ class Recorder:
         self.stack = ModuleStack(model)
         self.outputs = OutputWatch(model, self._failed)
         self.parameters = ParameterWatch(model)
-        self.activations = ActivationWatch(self.stack, lambda: len(self.outputs.output), self._channels_second)
+        self.activations = ActivationWatch(self.stack, lambda: self.outputs.count, self._channels_second)
         self.steps: list[int] = []  # that were kept
+        self.batch_size: int | None = None  # rows of what the model puts out
         self._report = report
         self._output_rows: list[array[float]] = []  # by step: for each site output RMS and gradient RMS
         self._parameter_rows: list[array[float]] = []  # by step: for each parameter gradient, weight and update RMS
@@ -59,11 +62,16 @@ class Recorder:
 
     # -- forward and backward --
 
-    def attach(self, *, activations: bool = True) -> None:
-        """Watch from now on, until `detach`."""
-        self.begin()
+    def attach(self, *, activations: bool = True, outputs: bool = True) -> None:
+        """Watch from now on, until `detach`.
+
+        Without `activations` only layers with parameters are looked at. Without `outputs` nothing is hooked: parameters
+        are seen all the same.
+        """
         self._with_activations = activations
-        self.stack.attach(self)
+        self.begin()
+        if outputs:
+            self.stack.attach(self)
 
     def detach(self) -> None:
         self.stack.detach()
@@ -79,8 +87,9 @@ class Recorder:
 
     def begin(self) -> None:
         """Forget what was seen of a step that was not kept."""
+        self.stack.reset()
         self._outermost.clear()
-        self.outputs.begin()
+        self.outputs.begin(everything=self._with_activations)
         self.parameters.begin()
 
     def began(self, module: nn.Module) -> None:
@@ -89,7 +98,7 @@ class Recorder:
             return
         if id(module) in self._outermost:
             self._outermost.clear()
-            self.outputs.begin()
+            self.outputs.begin(everything=self._with_activations)
             self.activations.cancel()
         if self._with_activations:
             if not self._outermost:
@@ -103,6 +112,8 @@ class Recorder:
             self.outputs.returned(module, output, again=again)
 
     def ended(self, _module: nn.Module, output: Any) -> None:
+        if self.batch_size is None:
+            self.batch_size = batch_size_of(output)
         if self._active is not None:
             self._active.leave()
             self._active.end(prediction_of(output))
@@ -114,7 +125,7 @@ class Recorder:
         """Bring over what this step left on the device, and `extra` scalars with it; their values are returned."""
         outputs, parameters = self.outputs.scalars, self.parameters.scalars
         values = read([*extra, *outputs, *parameters])
-        ends = len(extra), len(extra) + len(outputs)
+        ends = len(extra), len(values) - len(parameters)
         output, gradient = self.outputs.sort(values[ends[0] : ends[1]])
         self._read = output, gradient, values[ends[1] :]
         return values[: ends[0]]
@@ -143,11 +154,23 @@ class Recorder:
 
     # -- records --
 
-    def latest(self) -> tuple[list[tuple[str, float | None, float | None]], dict[str, float | None]]:
-        """Of the last row: output RMS and gradient RMS by module in execution order; gradient RMS by parameter."""
-        row, parameters = self._output_rows[-1], self._parameter_rows[-1]
-        outputs = [(self.outputs.sites[i][0], _value(row[2 * i]), _value(row[2 * i + 1])) for i in self.outputs.order]
-        return outputs, {n: _value(parameters[3 * i]) for i, (n, _) in enumerate(self.parameters.named)}
+    def latest_outputs(self) -> list[tuple[str, str, float | None, float | None]]:
+        """Of the last row, in execution order: module, its type, output RMS and gradient RMS."""
+        row = self._output_rows[-1]
+        sites = [(i, *self.outputs.sites[i]) for i in self.outputs.order]
+        return [(n, type(m).__name__, _value(row[2 * i]), _value(row[2 * i + 1])) for i, n, m in sites]
+
+    def latest_parameters(self) -> list[tuple[str, float | None, float | None]]:
+        """Of the last row: parameter, gradient RMS and weight RMS before the step."""
+        row = self._parameter_rows[-1]
+        return [(n, _value(row[3 * i]), _value(row[3 * i + 1])) for i, (n, _) in enumerate(self.parameters.named)]
+
+    def gradient_kind(self, index: int) -> str:
+        """Of a parameter over all rows: "none", "zero" (exactly, everywhere), "nonzero" or "nonfinite"."""
+        found = [g for row in self._parameter_rows if (g := _value(row[3 * index])) is not None]
+        if not found:
+            return "none"
+        return "nonzero" if any(0 < g < math.inf for g in found) else "zero" if not any(found) else "nonfinite"
 
     def parameter_records(self, optimized: set[int]) -> Iterable[ParameterRecord]:
         """One record for each parameter; `optimized` holds the ids of those that an optimizer owns."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 SAMPLE = 4096  # elements that the statistics of a large tensor are taken from: a root mean square within some 1 %
+LARGE = 1 << 16  # elements up to which a norm of all costs no more than one of a sample
+SMALL = 1e-12  # a norm below it is taken again, more exactly: squares of float32 vanish below 1e-23
 TINY = 2.0**100  # brings the smallest float32 to where its square is one, too
 
 
@@ -33,15 +36,15 @@ def measurable(tensor: Tensor) -> bool:
     )
 
 
-def sample(tensor: Tensor) -> Tensor:
-    """A view of some `SAMPLE` evenly spread elements of a strided tensor, all of them when there are fewer."""
-    if tensor.numel() <= SAMPLE:
+def sample(tensor: Tensor, most: int = SAMPLE) -> Tensor:
+    """A view of at most some `most` evenly spread elements of a strided tensor, all of them when there are fewer."""
+    if tensor.numel() <= most:
         return tensor
-    return tensor.as_strided(*_spread(tensor.shape, tensor.stride()))
+    return tensor.as_strided(*_spread(tensor.shape, tensor.stride(), most))
 
 
 @functools.lru_cache(maxsize=4096)
-def _spread(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _spread(shape: tuple[int, ...], strides: tuple[int, ...], most: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Sizes and strides of the view: one odd step through the storage of a dense tensor, else steps per dimension.
 
     An odd step walks through all columns of the usual power-of-two rows.
@@ -53,26 +56,14 @@ def _spread(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[tuple[int
             break
         expected *= size
     else:
-        step = (expected // SAMPLE) | 1
+        step = (expected // most) | 1
         return ((expected - 1) // step + 1,), (step,)
     sizes, steps = [size for _, size in kept], [1] * len(kept)
-    while math.prod(sizes) > SAMPLE:
+    while math.prod(sizes) > most:
         longest = sizes.index(max(sizes))
         steps[longest] = 2 * steps[longest] + 1
         sizes[longest] = (kept[longest][1] - 1) // steps[longest] + 1
     return tuple(sizes), tuple(stride * step for (stride, _), step in zip(kept, steps, strict=True))
-
-
-def norm_of_sample(tensor: Tensor) -> tuple[Tensor, int]:
-    """The 2-norm of a sample, shape (), and how many elements it is of.
-
-    In float64, where half precision would overflow and small gradients would vanish; few elements make it cheap.
-    """
-    part = sample(tensor)
-    wide = torch.float64 if tensor.device.type != "mps" else torch.float32
-    if tensor.is_complex():
-        wide = wide.to_complex()
-    return torch.linalg.vector_norm(part, dtype=wide), part.numel()
 
 
 def norms(tensors: Sequence[Tensor], *, factor: float = 1.0) -> list[Tensor]:
@@ -98,21 +89,25 @@ def norms(tensors: Sequence[Tensor], *, factor: float = 1.0) -> list[Tensor]:
     return result
 
 
-def read(scalars: Iterable[Tensor]) -> list[float]:
-    """The values of real 0-dimensional tensors, with one synchronisation per device. NaN is `math.nan` itself."""
-    scalars = list(scalars)
-    values: list[float] = [0.0] * len(scalars)
-    devices: dict[torch.device, dict[torch.dtype, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for i, scalar in enumerate(scalars):
-        devices[scalar.device][scalar.dtype].append(i)
-    for device, types in devices.items():
+def read(tensors: Iterable[Tensor]) -> list[float]:
+    """The values of real tensors of shape () or (n,), one after another, with one synchronisation per device.
+
+    NaN is `math.nan` itself.
+    """
+    tensors = list(tensors)
+    result: list[list[float]] = [[] for _ in tensors]
+    devices: dict[torch.device, dict[tuple[torch.dtype, int], list[int]]] = defaultdict(lambda: defaultdict(list))
+    for i, tensor in enumerate(tensors):
+        devices[tensor.device][tensor.dtype, tensor.numel() if tensor.ndim else -1].append(i)
+    for device, groups in devices.items():
         wide = torch.float32 if device.type == "mps" else torch.float64
-        columns = [torch.stack([scalars[i] for i in members]).to(wide) for members in types.values()]
-        order = [i for members in types.values() for i in members]
-        for i, value in zip(order, torch.cat(columns).tolist(), strict=True):
-            # one NaN object for all: tuples compare by identity first, so a saved trace equals its copy
-            values[i] = math.nan if math.isnan(value) else value
-    return values
+        columns = [torch.stack([tensors[i] for i in members]).view(-1).to(wide) for members in groups.values()]
+        # one NaN object for all: tuples compare by identity first, so a saved trace equals its copy
+        values = iter([math.nan if math.isnan(v) else v for v in torch.cat(columns).tolist()])
+        for members in groups.values():
+            for i in members:
+                result[i] = list(itertools.islice(values, tensors[i].numel()))
+    return [value for values in result for value in values]
 
 
 # ---- fingerprints ------------------------------------------------------------------------------------------------

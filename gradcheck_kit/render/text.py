@@ -48,12 +48,14 @@ class _Page:
         h = self.report.trace.header
         threads = f"{h.threads} thread" + "s" * (h.threads != 1)
         about = [f"gradcheck-kit {h.tool_version}", f"torch {h.torch_version}", f"{h.device}, {threads}"]
-        yield from self.wrap(" | ".join([*about, f"seed {h.seed}"]))
+        yield from self.wrap(" | ".join([*about, *([] if h.seed is None else [f"seed {h.seed}"])]))
         layers = f"{h.weight_layers} weight layer" + "s" * (h.weight_layers != 1)
         yield from self.wrap(f"{h.name}   {h.model}, {layers}, {h.parameters:,} parameters", "target  ")
         yield from self.wrap("; ".join(filter(None, (h.data, h.test_data))), "data    ")
         steps = f"{h.steps} step" + "s" * (h.steps != 1)
-        yield from self.wrap(", ".join(filter(None, (steps, h.optimizer, h.loss))), "probe   ")
+        yield from self.wrap(
+            ", ".join(filter(None, (steps, h.optimizer, h.loss))), "watched " if h.watched else "probe   "
+        )
         for clause in h.supplied:
             yield from self.wrap(clause, "note    ")
 

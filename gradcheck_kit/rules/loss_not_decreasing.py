@@ -16,13 +16,13 @@ def loss_not_decreasing(
     """
     if training.synthetic:
         raise Skip("the data is random: there may be nothing to learn")
-    if training.finite and len(training.losses) < max(steps, 10):
-        raise Skip(f"{len(training.losses)} steps are too few to see a trend; use --steps {steps} or more")
+    if training.finite and training.loss_steps < max(steps, 10):
+        raise Skip(f"{training.loss_steps} steps are too few to see a trend; use --steps {steps} or more")
     harm = training.harm
     if not harm:
         return
     if training.finite and fit is not None and fit.attempts[0].fitted(fit.constant_loss):
-        raise Skip(f"{harm}, but one batch is learned by heart: {len(training.losses)} steps may be too few to tell")
+        raise Skip(f"{harm}, but one batch is learned by heart: {training.loss_steps} steps may be too few to tell")
     if response is not None and response.own.learned(training.constant_loss):
         raise Skip(f"{harm}, but in {len(response.own.losses)} steps it does: probe longer with --steps")
     if not training.optimizer_given and response is not None:
@@ -32,7 +32,7 @@ def loss_not_decreasing(
             raise Skip(f"{harm} with the probe's own optimizer, which does not suit the model; --lr {rate:.1g} does")
     yield Finding(
         where="loss",
-        message=f"Over {len(training.losses)} steps {harm}.",
+        message=f"Over {training.loss_steps} steps {harm}.",
         evidence={"trend": training.trend(), "limit": -2.33, "first": training.first_loss, "last": training.last_loss},
         fixes=(
             "Look at the other findings first: they name causes.",

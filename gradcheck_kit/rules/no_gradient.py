@@ -68,7 +68,11 @@ def no_gradient(training: Training, wiring: Wiring | None) -> Iterator[Finding]:
 def _rests(parameter: ParameterRecord, training: Training) -> bool:
     """Its layer never ran, or only on empty inputs."""
     own = [o for o in training.outputs if o.module == parameter.layer]
-    return bool(parameter.layer) and not own and all(g is None or g == 0 for g in parameter.gradient_rms)
+    return (
+        bool(parameter.layer and training.outputs)
+        and not own
+        and all(g is None or g == 0 for g in parameter.gradient_rms)
+    )
 
 
 def _only_bias(parameter: ParameterRecord, cut_weights: set[str], training: Training) -> bool:
@@ -111,7 +115,8 @@ def _cut_off(training: Training, cut: list[ParameterRecord]) -> Iterator[Finding
         + (f"; {border}." if border else "."),
         evidence={"parameters": [p.name for p in cut], "exactly_zero": exactly_zero},
         fixes=tuple(_fixes(training, cut, border, exactly_zero=exactly_zero)),
-        severity="warning" if all(not p.is_weight for p in cut) and exactly_zero else None,
+        # Where no output was seen (a compiled model), a layer that never ran cannot be told from one that is cut off.
+        severity="warning" if (all(not p.is_weight for p in cut) and exactly_zero) or not training.outputs else None,
     )
 
 

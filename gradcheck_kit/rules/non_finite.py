@@ -16,11 +16,12 @@ def non_finite(training: Training) -> Iterator[Finding]:
         return
     origin = training.non_finite
     if origin is None:
-        step = next((i for i, loss in enumerate(training.losses) if not math.isfinite(loss)), 0)
+        bad = next((i for i, loss in enumerate(training.losses) if not math.isfinite(loss)), 0)
+        since = bad * training.loss_window
         yield Finding(
             where="loss",
-            message=f"The loss is not finite from step {step} on; the same run again stayed finite.",
-            evidence={"step": step},
+            message=f"The loss is not finite from step {since} on; where that began was not seen.",
+            evidence={"step": since},
             fixes=("Lower the learning rate, and run with torch.autograd.set_detect_anomaly(True).",),
         )
         return
@@ -29,15 +30,19 @@ def non_finite(training: Training) -> Iterator[Finding]:
         "target": "the target batch",
         "loss": "the loss",
         "parameter": f"parameter {origin.where}",
-        "output": f"the output of {_place(origin)}" if origin.inputs_finite else f"what enters {_place(origin)}",
+        "output": f"what enters {_place(origin)}"
+        if origin.inputs_finite is False
+        else f"the output of {_place(origin)}",
         "gradient": f"the gradient at {_place(origin)}",
     }[origin.kind]
-    share = f"{origin.share:.0%}" if origin.share >= 0.01 else f"{origin.share:.1e}"
+    step = f"at step {origin.step}"
+    if origin.earliest < origin.step:
+        step = f"between steps {origin.earliest} and {origin.step}"
+    share = "it" if origin.share is None else f"{origin.share:.{'0%' if origin.share >= 0.01 else '1e'}} of it"
     after = f" Everything up to {origin.after} was finite." if origin.after else ""
     yield Finding(
         where=origin.where or origin.kind,
-        message=f"The first tensor that is not finite is {place}, at step {origin.step}: {share} of it is "
-        f"{WORDS[origin.value]}.{after}",
+        message=f"The first tensor that is not finite is {place}, {step}: {share} is {WORDS[origin.value]}.{after}",
         evidence={"step": origin.step, "kind": origin.kind, "value": origin.value, "share": origin.share},
         fixes=tuple(_fixes(origin)),
     )
@@ -61,6 +66,11 @@ def _fixes(origin: NonFinite) -> Iterator[str]:
         yield (
             "Compute the loss from logits (CrossEntropyLoss, BCEWithLogitsLoss), or clamp what goes into log, sqrt "
             "and division: x.clamp_min(1e-8)."
+        )
+    elif origin.kind == "output" and origin.inputs_finite is None:
+        yield (
+            f"Look into {_place(origin)} and what comes before it in forward: log(0), division by 0, sqrt of a "
+            "negative number or exp of a large one; guard it, for example with clamp_min(1e-8)."
         )
     elif origin.kind == "output" and origin.inputs_finite:
         yield (

@@ -35,7 +35,7 @@ def parameter_unchanged(training: Training) -> Iterator[Finding]:
     yield Finding(
         where=still[0].layer or still[0].name,
         message=f"{listed(p.layer or p.name for p in still)}: {what} got gradients and did not change by "
-        f"one bit in {len(training.losses)} steps: {reason}.",
+        f"one bit in {training.loss_steps} steps: {reason}.",
         evidence={"parameters": [p.name for p in still], "learning_rates": list(rates)},
         fixes=(
             "Set a learning rate above 0 for every parameter group of the optimizer."

@@ -34,7 +34,7 @@ def experts(*busy):
     names = [f"experts.{i}.weight" for i in range(4)]
     ran = {f"experts.{i}" for i in busy}
     parameters = [parameter(n) if n.rpartition(".")[0] in ran else without(n, order=None) for n in names]
-    return run(*parameters, outputs=tuple(output(name) for name in sorted(ran)))
+    return run(*parameters, outputs=tuple(output(name) for name in ("router", *sorted(ran))))
 
 
 # ---- no gradient ----
@@ -113,6 +113,13 @@ def test_it_warns_when_no_expert_ran():
     (finding,) = apply(no_gradient, experts())
     assert finding.severity == "warning"
     assert finding.message.startswith("experts.0, experts.1, experts.2 and experts.3 never ran")
+
+
+def test_it_only_warns_where_no_module_was_seen():
+    """A compiled model calls no hook: what never ran cannot be told from what is cut off."""
+    (finding,) = apply(no_gradient, run(parameter("head.weight"), without("body.weight", order=None), outputs=()))
+    assert finding.severity == "warning"
+    assert "gets no gradient at all 20 recorded steps" in finding.message
 
 
 def test_it_wants_a_twin_of_the_same_shape():
