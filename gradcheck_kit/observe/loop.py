@@ -64,6 +64,7 @@ class LoopWatch:
         self._broken = False
         self._warned = False
         self._last_finite = -1  # the last recorded step in which everything was finite
+        self._scale_version: tuple[int, int] | None = None
         self.saw_backward = self._guarded(self._keep_loss)
         self._round()
 
@@ -179,6 +180,10 @@ class LoopWatch:
             value = loss.detach().reshape(())
             self._unknown_scale = scale is None
             if scale is not None:
+                # The scaler's update writes in place; losses from before it are of a step that it has skipped.
+                version = (id(scale), scale._version)  # noqa: SLF001  # no public name, and no need to wait
+                if version != self._scale_version:
+                    self._pending, self._others, self._scale_version = [], 0, version
                 self._scale = scale.detach().clone()
                 value = value / self._scale
             self._pending.append(value)

@@ -16,6 +16,8 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils.hooks import RemovableHandle
 
+from gradcheck_kit.observe.names import named_modules
+
 _TORCH = str(Path(torch.__file__).parent)
 _OURS = str(Path(__file__).parent.parent)
 
@@ -57,7 +59,7 @@ class ModuleStack:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.names = {id(module): name for name, module in model.named_modules()}
+        self.names = {id(module): name for name, module in named_modules(model)}
         self.running: list[nn.Module] = []
         self.calls: dict[int, int] = {}
         self.finished: list[nn.Module] = []  # by the end of their first call

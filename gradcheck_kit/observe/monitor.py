@@ -15,6 +15,7 @@ from gradcheck_kit import plugins
 from gradcheck_kit.errors import ProbeError, UsageError
 from gradcheck_kit.facts import FACTS, Training, WiredModule, WiredParameter, Wiring
 from gradcheck_kit.observe.loop import LoopWatch, owned_by
+from gradcheck_kit.observe.names import named_modules, named_parameters
 from gradcheck_kit.observe.recorder import Recorder
 from gradcheck_kit.observe.unregistered import unregistered_modules
 from gradcheck_kit.report import Report, check
@@ -146,7 +147,7 @@ class Monitor:
     def _wiring(self, recorder: Recorder) -> Wiring:
         owned = owned_by(self._loop.optimizers)
         own = {id(p) for p in self.model.parameters()}
-        modules = dict(self.model.named_modules())
+        modules = dict(named_modules(self.model))
         calls = recorder.stack.calls
         finished = {id(module): place for place, module in enumerate(recorder.stack.finished)}
         return Wiring(
@@ -183,7 +184,7 @@ class Monitor:
     def _header(self, recorder: Recorder) -> Header:
         from gradcheck_kit import __version__
 
-        named = [(name, p) for name, p in self.model.named_parameters() if p.ndim >= 2]
+        named = [(name, p) for name, p in named_parameters(self.model) if p.ndim >= 2]
         notes = [f"{place or 'the model'} is not watched: {error}" for place, error in recorder.trouble.items()]
         if self._loop.compiled():
             notes.append("the model is compiled: gradients and updates are seen, what its layers put out is not")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from gradcheck_kit.observe.names import named_modules
 from gradcheck_kit.observe.statistics import LARGE, SMALL, measurable, sample
 from gradcheck_kit.target.task import tensors
 
@@ -23,7 +24,7 @@ def sites(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """The modules whose outputs are watched: those without children and those with parameters of their own."""
     return [
         (name, module)
-        for name, module in model.named_modules()
+        for name, module in named_modules(model)
         if name and (not any(True for _ in module.children()) or any(True for _ in module.parameters(recurse=False)))
     ] or [("", model)]
 
@@ -38,15 +39,15 @@ def first_float(output: Any) -> Tensor | None:
 class _Norms:
     """The 2-norms of some tensors of a pass, written into one buffer per device and type as they come.
 
-    In float32, which costs least; of sites whose last norm was next to nothing, in float64: squares of float32 vanish
-    below 1e-23. What is large is sampled.
+    In float32, which costs least; of sites whose last norm was next to nothing, or huge, in float64: squares of float32
+    vanish below 1e-23 and overflow above 1e19. Large tensors are sampled.
     """
 
     def __init__(self, sites: int) -> None:
         self._sites = sites
         self._slots: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
         self._buffers: dict[tuple[torch.device, torch.dtype], Tensor] = {}
-        self._exact = set(range(sites))  # whose size is not known to be well above `SMALL`
+        self._exact = set(range(sites))  # whose norm is not known to be of a usual size
         self.found: dict[int, tuple[tuple[torch.device, torch.dtype], int]] = {}  # by site: where, of how many elements
 
     def begin(self) -> None:
@@ -82,7 +83,7 @@ class _Norms:
         result = {}
         for index, (key, count) in self.found.items():
             norm = table[key][index]
-            (self._exact.discard if norm > SMALL else self._exact.add)(index)
+            (self._exact.discard if SMALL < norm < 1 / SMALL else self._exact.add)(index)
             result[index] = norm / math.sqrt(count)
         return result
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from gradcheck_kit.observe.names import named_parameters
 from gradcheck_kit.observe.statistics import SMALL, TINY, as_dense, fingerprint, norms, read, sample
 
 Row = tuple[float | None, float | None, float | None]  # gradient, weight and update RMS; None: not looked at
@@ -26,7 +27,7 @@ class ParameterWatch:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.named = [(name, p) for name, p in model.named_parameters() if p.numel()]
+        self.named = [(name, p) for name, p in named_parameters(model) if p.numel()]
         with torch.no_grad():
             self._start = [fingerprint(p) for _, p in self.named]
         self._moved = [False] * len(self.named)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gradcheck_kit.facts import ActivationRecord, OutputRecord, ParameterRecord, Series
 from gradcheck_kit.observe.activations import ActivationSite, ActivationWatch
 from gradcheck_kit.observe.module_stack import ModuleStack
+from gradcheck_kit.observe.names import named_modules
 from gradcheck_kit.observe.outputs import OutputWatch
 from gradcheck_kit.observe.parameters import ParameterWatch
 from gradcheck_kit.observe.statistics import read
@@ -175,7 +176,7 @@ class Recorder:
     def parameter_records(self, optimized: set[int]) -> Iterable[ParameterRecord]:
         """One record for each parameter; `optimized` holds the ids of those that an optimizer owns."""
         order = self._order()
-        modules = dict(self.model.named_modules())
+        modules = dict(named_modules(self.model))
         changed = self.parameters.changed()
         for i, (name, parameter) in enumerate(self.parameters.named):
             layer = name.rpartition(".")[0]

@@ -25,7 +25,7 @@ import gradcheck_kit as gk
 LONG, SHORT = 300, 20
 
 
-def loop(model, x, y, loss_fn, optimizer, steps):
+def loop(model, x, y, loss_fn, optimizer, *, steps):
     for _ in range(steps):
         optimizer.zero_grad()
         loss_fn(model(x), y).backward()
@@ -47,7 +47,7 @@ def wandb_watch(model, _optimizer):
 
     @contextlib.contextmanager
     def watched():
-        with contextlib.redirect_stdout(io.StringIO()), wandb.init(dir="/tmp", settings={"console": "off"}) as run:  # noqa: S108
+        with contextlib.redirect_stdout(io.StringIO()), wandb.init(dir="/tmp", settings={"console": "off"}) as run:
             run.watch(model, log="all", log_freq=1)
             yield
             run.unwatch(model)
@@ -85,10 +85,10 @@ def measure(make, rounds, ways):
         gc.collect()
         start = time.process_time()
         with watch(model, optimizer):
-            loop(model, x, y, loss_fn, optimizer, steps)
+            loop(model, x, y, loss_fn, optimizer, steps=steps)
         return time.process_time() - start
 
-    loop(model, x, y, loss_fn, optimizer, 5)
+    loop(model, x, y, loss_fn, optimizer, steps=5)
     for _ in range(rounds):
         for way, (watch, steps) in ways.items():
             before, watched = run(plain, steps), run(watch, steps)
