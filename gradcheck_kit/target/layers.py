@@ -20,9 +20,9 @@ def layer_name(module: str) -> str:
     return ".".join(parts[: parts.index("parametrizations")]) if "parametrizations" in parts else module
 
 
-def is_machinery(name: str, model: nn.Module) -> bool:
-    """Whether a module computes a weight for the layer above it: its output is no activation of the network."""
-    return layer_name(name) != name and nn.utils.parametrize.is_parametrized(model.get_submodule(layer_name(name)))
+def is_machinery(module: str) -> bool:
+    """Whether a module of that name computes a weight for the layer above it: what it returns is no activation."""
+    return layer_name(module) != module
 
 
 def takes_hooks(module: nn.Module) -> bool:
