@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -47,13 +47,15 @@ def scan(
     options: Mapping[str, Mapping[str, OptionValue]] | None = None,
     fail_on: Severity = "error",
     quick: bool = False,
+    amp: Literal["bf16", "fp16"] | None = None,
     name: str = "",
 ) -> Report:
     """Return the report on a model: a short training run, experiments, rules. The model comes back as it was.
 
     `train_data` and `test_data` yield batches, or are data sets; everything after the model is optional, and what is
     missing is made up. `device` is where the model is, unless given. `select` and `ignore` are codes, their beginnings,
-    or rule names. `options` are rule options by rule name.
+    or rule names. `options` are rule options by rule name. `amp` trains in mixed precision, as torch.autocast does;
+    "fp16" scales the loss with torch.amp.GradScaler.
 
     Raises a GradcheckKitError when there is no verdict: the target does not load, its code raises, a selector matches
     no rule.
@@ -65,10 +67,12 @@ def scan(
     target.name = name or target.name or type(target.model).__name__
     if steps < 1:
         raise UsageError(f"steps is {steps}; use at least 1")
+    if amp not in (None, "bf16", "fp16"):
+        raise UsageError(f"amp is {amp!r}; use 'bf16' or 'fp16', or leave it out")
     shapes = _shapes(input_shape)
     settings = ProbeSettings(
         steps=steps, batch_size=batch_size, seed=seed, device=device, lr=lr, data=data, input_shape=shapes,
-        classes=classes, quick=quick,
+        classes=classes, quick=quick, amp=amp,
     )  # fmt: skip
     known = plugins.all_rules()
     chosen = plugins.select(known, select, ignore or ())
@@ -166,7 +170,7 @@ def _header(prepared: Prepared) -> Header:
         data=prepared.data,
         test_data=prepared.test_data,
         optimizer=optimizer,
-        loss=prepared.task.loss_name,
+        loss=prepared.task.loss_name + (f", {settings.amp} autocast" if settings.amp else ""),
         device=str(prepared.device),
         threads=torch.get_num_threads(),
         steps=settings.steps,

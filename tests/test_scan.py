@@ -175,7 +175,7 @@ def test_only_what_is_selected_is_looked_at(write):
         (HEAD + DATA + MODEL.replace("20, 32", "21, 32") + TAIL, "shapes cannot be multiplied (32x20 and 21x32)"),
         (HEAD + DATA + MODEL + "model.requires_grad_(False)\n", "has no trainable parameter: nothing can learn"),
         (HEAD + DATA + "model = nn.Linear(20, 4, device='meta')\n", "is on the meta device and has no values"),
-        (HEAD + DATA + "model = nn.LazyLinear(4)\n", "has lazy modules whose shapes are not known yet"),
+        (HEAD + "model = nn.LazyLinear(4)\n", "has lazy modules whose shapes are not known yet"),
     ],
     ids=[
         "syntax", "missing import", "raises", "no model", "several models", "forward", "late forward", "loss",

@@ -18,8 +18,10 @@ from gradcheck_kit.experiments.training import trained_tensors
 from gradcheck_kit.facts import ClassAccuracy, Evaluation, RandomOperation
 from gradcheck_kit.observe.module_stack import ModuleStack, source_line
 from gradcheck_kit.observe.outputs import sites
+from gradcheck_kit.observe.statistics import measurable
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.blame import located
+from gradcheck_kit.target.layers import takes_hooks
 from gradcheck_kit.target.task import tensors
 from gradcheck_kit.target.workspace import Workspace, workspace
 
@@ -38,6 +40,7 @@ def evaluate(probe: Probe) -> Evaluation:
                     tensor.copy_(value)
         reestimated = probe.trained is not None and _reestimate_norms(work, probe)
         work.model.eval()
+        _stop_observers(work.model)
         try:
             counts = _count(work, probe) if prepared.test is not None else _Counts()
             batch = work.to_device(next(endless(prepared.test if prepared.test is not None else prepared.train)))
@@ -60,6 +63,13 @@ def evaluate(probe: Probe) -> Evaluation:
             parted_itself=twice.itself,
             random_operations=twice.operations,
         )
+
+
+def _stop_observers(model: nn.Module) -> None:
+    """Keep quantization-aware training's ranges as they are: evaluation is done without its observers."""
+    for module in model.modules():
+        if callable(stop := getattr(module, "disable_observer", None)):
+            stop()
 
 
 # ---- accuracy ----------------------------------------------------------------------------------------------------
@@ -199,7 +209,7 @@ def _fingerprints(model: nn.Module) -> Iterator[list[_Fingerprint]]:
     watched = sites(model)
     if ("", model) not in watched:
         watched = [*watched, ("", model)]
-    handles = [module.register_forward_hook(hook_for(name)) for name, module in watched]
+    handles = [module.register_forward_hook(hook_for(name)) for name, module in watched if takes_hooks(module)]
     try:
         yield found
     finally:
@@ -209,7 +219,7 @@ def _fingerprints(model: nn.Module) -> Iterator[list[_Fingerprint]]:
 
 def _sums(values: Any) -> tuple[float, ...]:
     result = []
-    for tensor in tensors(values):
+    for tensor in filter(measurable, tensors(values)):
         real = tensor.detach().abs() if tensor.is_complex() else tensor.detach()
         wide = real.float() if real.device.type == "mps" else real.double()
         weights = torch.arange(1, wide.numel() + 1, device=wide.device, dtype=wide.dtype).remainder_(97)

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from gradcheck_kit.facts import NonFinite
 from gradcheck_kit.observe.module_stack import recomputing
+from gradcheck_kit.observe.statistics import measurable
 from gradcheck_kit.target.batches import endless
+from gradcheck_kit.target.layers import takes_hooks
 from gradcheck_kit.target.task import tensors
 from gradcheck_kit.target.workspace import Prepared, Workspace, workspace
 
@@ -29,6 +31,7 @@ def find_non_finite(prepared: Prepared, step: int) -> NonFinite | None:
             if number < step - 1:
                 _, loss = work.step(batch)
                 work.backward(loss)
+                work.unscale()
             elif found := _look(work, batch, number):
                 return found
             work.update(batch)
@@ -64,13 +67,20 @@ def _look(work: Workspace, batch: Any, step: int) -> NonFinite | None:
             return made("output", name, tensor, type(module).__name__, seen.after, alone=seen.inputs_finite)
         if not finite(loss):
             return made("loss", "", loss)
-        work.backward(loss)
+        if work.scaler is not None and loss.requires_grad:
+            # Infinity is how GradScaler finds its scale: what counts is whether there is any without one.
+            loss.backward(retain_graph=True)
+        else:
+            work.backward(loss)
     if seen.bad_gradient is not None:
         name, module, tensor = seen.bad_gradient
         return made("gradient", name, tensor, type(module).__name__, seen.gradient_after)
     for name, parameter in reversed(list(work.model.named_parameters())):
         if parameter.grad is not None and not finite(parameter.grad):
             return made("gradient", name, parameter.grad)
+    if work.scaler is not None:
+        work.clear_gradients()
+        work.backward(loss)  # what this step's update goes by
     return None
 
 
@@ -79,6 +89,8 @@ def finite(tensor: Tensor) -> bool:
         return True
     dense = tensor.detach()
     dense = dense.coalesce().values() if dense.layout is torch.sparse_coo else dense
+    if not measurable(dense):
+        return True
     return bool(torch.isfinite(dense).all())
 
 
@@ -112,7 +124,9 @@ def _watch(model: nn.Module) -> Iterator[_Seen]:
         return hook
 
     def gradient_hook(name: str, module: nn.Module) -> Any:
-        def hook(gradient: Tensor) -> None:
+        def hook(gradient: Tensor | None) -> None:
+            if gradient is None:  # a backward of the user's own may return nothing
+                return
             if seen.bad_gradient is None and not finite(gradient):
                 seen.bad_gradient = (name, module, gradient.detach())
             elif seen.bad_gradient is None:
@@ -120,7 +134,11 @@ def _watch(model: nn.Module) -> Iterator[_Seen]:
 
         return hook
 
-    handles = [module.register_forward_hook(forward_hook(name)) for name, module in model.named_modules()]
+    handles = [
+        module.register_forward_hook(forward_hook(name))
+        for name, module in model.named_modules()
+        if takes_hooks(module)
+    ]
     try:
         yield seen
     finally:

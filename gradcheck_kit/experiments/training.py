@@ -45,9 +45,13 @@ def train(probe: Probe) -> Training:
         probe.trained = [t.detach().clone() for t in trained_tensors(work)]
         losses = read(run.losses)
         facts = run.facts(losses, constant_loss(work, run.targets))
-    bad = next((step for step, loss in enumerate(losses) if not math.isfinite(loss)), None)
-    bad = run.bad_gradient_step if bad is None else bad
-    return facts if bad is None else replace(facts, non_finite=find_non_finite(prepared, bad))
+    # The first steps that GradScaler skips are how it finds its scale; what is bad without one is found at the last.
+    bad = [step for step, loss in enumerate(losses) if not math.isfinite(loss)][:1] or [
+        *run.bad_gradient_steps[:1],
+        *(run.bad_gradient_steps[1:][-1:] if work.scaler is not None else ()),
+    ]
+    found = next(filter(None, (find_non_finite(prepared, step) for step in bad)), None)
+    return facts if found is None else replace(facts, non_finite=found)
 
 
 def trained_tensors(work: Workspace) -> list[Tensor]:
@@ -65,7 +69,7 @@ class _Run:
         self.losses: list[Tensor] = []
         self.accuracies: list[float | None] = []
         self.targets: list[tuple[Any, tuple[int, ...]]] = []  # target and prediction's shape of the first batches
-        self.bad_gradient_step: int | None = None
+        self.bad_gradient_steps: list[int] = []
         self.samples = 1
 
     def go(self) -> None:
@@ -107,12 +111,18 @@ class _Run:
         with self.recorder.watching(activations=activations):
             output, loss = work.step(batch)
             work.backward(loss)
+        work.unscale()
         self._keep(output, loss, batch)
         classes = work.task.classes(output, batch)
+        scale = work.loss_scale
         self.recorder.parameters.before()
         work.update(batch)
         self.recorder.parameters.after()
-        self._read(step, classes)
+        if work.skipped:
+            self.bad_gradient_steps.append(step)
+            self.recorder.begin()  # it says nothing about the training: the scale was too large
+        else:
+            self._read(step, classes, scale)
 
     def _keep(self, output: Any, loss: Tensor, batch: Any) -> None:
         self.losses.append(loss.detach())
@@ -122,7 +132,7 @@ class _Run:
             if prediction is not None and isinstance(output, Tensor) and isinstance(target, Tensor):
                 self.targets.append((target.detach().clone(), tuple(prediction.shape)))
 
-    def _read(self, step: int, classes: tuple[Tensor, Tensor] | None) -> None:
+    def _read(self, step: int, classes: tuple[Tensor, Tensor] | None, scale: float) -> None:
         """Bring this step's numbers over from the device, all at once."""
         extra: list[Tensor] = []
         if classes is not None:
@@ -131,10 +141,10 @@ class _Run:
             extra = [((predicted == labels) & counted).sum(), counted.sum()]
         correct, counted_samples = self.recorder.read(extra) if extra else (*self.recorder.read(), 0.0, 0.0)
         self.accuracies.append(correct / counted_samples if counted_samples else None)
-        self.recorder.keep(step)
+        self.recorder.keep(step, output_scale=scale)
         gradients = [g for _, g, _ in self.recorder.latest_parameters() if g is not None]
-        if self.bad_gradient_step is None and not all(map(math.isfinite, gradients)):
-            self.bad_gradient_step = step
+        if not all(map(math.isfinite, gradients)):
+            self.bad_gradient_steps.append(step)
 
     def facts(self, losses: list[float], constant: ConstantLoss | None) -> Training:
         """What was collected; while the workspace is open, because it compares parameters with their start."""

@@ -17,6 +17,7 @@ from gradcheck_kit.observe.outputs import sites
 from gradcheck_kit.observe.statistics import TINY, as_dense, norms, read
 from gradcheck_kit.observe.unregistered import unregistered_modules
 from gradcheck_kit.target.batches import endless
+from gradcheck_kit.target.layers import layer_of
 from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
 
 MOST_PERTURBED = 16  # layers without a gradient whose influence on the loss is tried
@@ -70,7 +71,7 @@ def _parameters(model: nn.Module, owned: set[int]) -> Iterable[WiredParameter]:
     values = read([*norms(present), *norms(present, factor=TINY)])
     found = iter(zip(values[: len(present)], values[len(present) :], strict=True))
     for name, parameter in named:
-        layer = name.rpartition(".")[0]
+        layer = layer_of(name)
         gradient = "none"
         if parameter.grad is not None:
             norm, magnified = next(found)

@@ -27,13 +27,13 @@ def no_gradient(training: Training, wiring: Wiring | None) -> Iterator[Finding]:
     ran = {o.module for o in training.outputs}
     resting = [p for p in without if _rests(p, training)]
     useless = {p.name for p in wiring.parameters if p.matters is False} if wiring is not None else set()
-    loose = [p for p in without if p not in resting and p.name in useless]
+    loose = [p for p in without if p not in resting and p.name in useless and not _beside_a_used_weight(p, training)]
     weights = {p.layer for p in without if p.is_weight}
     # A loss that compares outputs with each other does not depend on a bias that they share.
     cut = [
         p
         for p in without
-        if p not in resting and p not in loose and (p.is_weight or not _only_bias(p, weights, training))
+        if p not in resting and p.name not in useless and (p.is_weight or not _only_bias(p, weights, training))
     ]
     if len(training.recorded) < 3:
         # A zero-initialised head lets exactly nothing through in the first step, and is healthy.
@@ -81,6 +81,13 @@ def _only_bias(parameter: ParameterRecord, cut_weights: set[str], training: Trai
         parameter.layer not in cut_weights
         and any(p.layer == parameter.layer and p.is_weight and p.trainable for p in training.parameters)
         and all(g is not None for g in parameter.gradient_rms)
+    )
+
+
+def _beside_a_used_weight(parameter: ParameterRecord, training: Training) -> bool:
+    """A bias of a layer whose weight does learn: the derivative of a network, as a force, does not depend on it."""
+    return not parameter.is_weight and any(
+        p.layer == parameter.layer and p.is_weight and any(p.gradient_rms) for p in training.parameters
     )
 
 

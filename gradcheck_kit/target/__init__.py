@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -52,3 +52,4 @@ class ProbeSettings:
     input_shape: tuple[tuple[int, ...], ...] | None = None  # without the batch dimension, one per input
     classes: int | None = None
     quick: bool = False
+    amp: Literal["bf16", "fp16"] | None = None  # forward and loss under autocast; fp16 with a GradScaler

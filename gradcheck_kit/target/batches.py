@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from gradcheck_kit.errors import DataError, UsageError
 from gradcheck_kit.target import ProbeSettings
 from gradcheck_kit.target.blame import located
+from gradcheck_kit.target.fields import has_fields, with_fields
 from gradcheck_kit.target.task import tensors
 
 
@@ -22,7 +24,7 @@ def as_batches(data: Any, name: str, settings: ProbeSettings, *, shuffle: bool) 
     size = settings.batch_size
     if isinstance(data, DataLoader):
         if size is None or size == data.batch_size:
-            return data
+            return with_workers(data, 0) if data.worker_init_fn is None else with_workers(data)
         if data.batch_size is None or type(data.batch_sampler) is not torch.utils.data.BatchSampler:
             raise UsageError(f"--batch-size does not fit {name}, which makes its own batches; leave it out")
         return DataLoader(
@@ -31,7 +33,6 @@ def as_batches(data: Any, name: str, settings: ProbeSettings, *, shuffle: bool) 
             sampler=None if isinstance(data.dataset, IterableDataset) else data.sampler,
             collate_fn=data.collate_fn,
             drop_last=data.drop_last,
-            num_workers=data.num_workers,
             generator=data.generator,
         )
     if isinstance(data, Tensor):
@@ -53,6 +54,22 @@ def as_batches(data: Any, name: str, settings: ProbeSettings, *, shuffle: bool) 
     if not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
         raise DataError(f"{name} is a {type(data).__name__}, which cannot be iterated; use a DataLoader")
     return data  # type: ignore[no-any-return]
+
+
+def with_workers(loader: DataLoader[Any], workers: int | None = None) -> DataLoader[Any]:
+    """The loader with its own sampler and data set, and with no worker process that outlives an iteration.
+
+    `workers` is how many, None for as many as it has. The probe iterates some ten times, often for one batch: starting
+    processes for that costs more than it saves.
+    """
+    if not loader.num_workers and not loader.pin_memory:
+        return loader
+    twin = copy.copy(loader)
+    # DataLoader forbids to set most of these after it was made.
+    vars(twin).update(persistent_workers=False, pin_memory=False, _iterator=None)
+    if workers == 0:
+        vars(twin).update(num_workers=0, timeout=0, prefetch_factor=None, _DataLoader__multiprocessing_context=None)
+    return twin
 
 
 class Remembered:
@@ -98,7 +115,7 @@ def move(batch: Any, device: torch.device) -> Any:
     def one(leaf: Any) -> Any:
         if isinstance(leaf, Tensor) or (not isinstance(leaf, nn.Module) and hasattr(leaf, "to")):
             return leaf.to(device)
-        return leaf
+        return with_fields(leaf, lambda part: move(part, device)) if has_fields(leaf) else leaf
 
     return pytree.tree_map(one, batch)
 

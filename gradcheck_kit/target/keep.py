@@ -63,10 +63,10 @@ def keep_state(model: nn.Module, loss_fn: Any, optimizers: Sequence[Optimizer]) 
     `state_dict` is no snapshot: it omits non-persistent buffers, modes and everything that is no tensor.
     """
     modules = [*model.modules(), *(loss_fn.modules() if isinstance(loss_fn, nn.Module) else ())]
-    attributes = [_shallow(module) for module in modules]
     held = {id(t): t for m in modules for t in (*m._parameters.values(), *m._buffers.values()) if t is not None}  # noqa: SLF001
     for optimizer in optimizers:
         held |= {id(p): p for group in optimizer.param_groups for p in group["params"]}
+    attributes = _work_on_own_attributes(modules, held)
     values = {key: (t.data, t.detach().clone(), t.grad, t.requires_grad) for key, t in held.items()}
     for tensor in held.values():
         tensor.grad = None  # backward adds in place to a gradient that is there
@@ -74,7 +74,7 @@ def keep_state(model: nn.Module, loss_fn: Any, optimizers: Sequence[Optimizer]) 
     states = [optimizer.state for optimizer in optimizers]
     plain = [dict(optimizer.__dict__) for optimizer in optimizers]
     for optimizer in optimizers:
-        optimizer.state = _copied_state(optimizer)
+        _work_on_copies(optimizer)
     try:
         yield
     finally:
@@ -85,9 +85,12 @@ def keep_state(model: nn.Module, loss_fn: Any, optimizers: Sequence[Optimizer]) 
             for group, was in zip(optimizer.param_groups, kept, strict=True):
                 group.clear()
                 group.update(was)
-        for module, former in zip(modules, attributes, strict=True):
+        for module, (former, tables) in zip(modules, attributes, strict=True):
             module.__dict__.clear()
             module.__dict__.update(former)
+            for table, was in tables:
+                table.clear()
+                table.update(was)
         for key, tensor in held.items():
             data, value, gradient, requires_grad = values[key]
             with torch.no_grad():
@@ -98,15 +101,32 @@ def keep_state(model: nn.Module, loss_fn: Any, optimizers: Sequence[Optimizer]) 
             tensor.grad = gradient
 
 
-def _shallow(module: nn.Module) -> dict[str, Any]:
-    """The module's attributes; torch's own tables (parameters, hooks, children) and plain containers copied."""
-    kept = dict(module.__dict__)
-    for name, value in module.__dict__.items():
-        if isinstance(value, dict | list | set) and name.startswith("_"):
-            kept[name] = value.copy()
-        elif isinstance(value, dict | list | set) and not _holds_modules(value):
-            with suppress(Exception):  # what cannot be copied is kept as it is
-                kept[name] = copy.deepcopy(value)
+_TABLES = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict | set))
+Tables = list[tuple[Any, Any]]  # torch's own (parameters, hooks, children), each with what it held
+
+
+def _work_on_own_attributes(
+    modules: Sequence[nn.Module], held: dict[int, Tensor]
+) -> list[tuple[dict[str, Any], Tables]]:
+    """Every module's attributes; in the place of lists, dicts and sets of the user's there are copies from now on.
+
+    torch's tables stay the objects they are: a user's RemovableHandle knows its table. Modules that share a list share
+    the copy.
+    """
+    memo: dict[int, Any] = {id(module): module for module in modules} | dict(held)
+    kept: list[tuple[dict[str, Any], Tables]] = []
+    for module in modules:
+        attributes = dict(vars(module))
+        tables = [
+            (value, value.copy())
+            for name, value in attributes.items()
+            if name in _TABLES and isinstance(value, dict | set)
+        ]
+        kept.append((attributes, tables))
+        for name, value in attributes.items():
+            if isinstance(value, dict | list | set) and name not in _TABLES:
+                with suppress(Exception):  # what cannot be copied is used as it is
+                    vars(module)[name] = copy.copy(value) if _holds_modules(value) else copy.deepcopy(value, memo)
     return kept
 
 
@@ -115,7 +135,17 @@ def _holds_modules(value: Any) -> bool:
     return any(isinstance(item, nn.Module | Tensor) for item in items)
 
 
-def _copied_state(optimizer: Optimizer) -> Any:
-    """The optimizer's state with its tensors copied, under the same parameters as keys."""
-    memo = {id(p): p for group in optimizer.param_groups for p in group["params"]}
-    return copy.deepcopy(optimizer.state, memo)
+def _work_on_copies(optimizer: Optimizer) -> None:
+    """Give the optimizer copies of all that a step may change, on the same parameters and groups.
+
+    Not all of them keep everything in `state`: SAM holds another optimizer, many hold counters and tensors.
+    """
+    memo: dict[int, Any] = {id(p): p for group in optimizer.param_groups for p in group["params"]}
+    memo[id(optimizer.param_groups)] = optimizer.param_groups
+    memo |= {id(group): group for group in optimizer.param_groups}
+    optimizer.state = copy.deepcopy(optimizer.state, memo)
+    for name, value in vars(optimizer).items():
+        # A scheduler's `step` stays as it is, and so do hooks.
+        if name not in ("state", "param_groups", "defaults") and not callable(value) and "hook" not in name:
+            with suppress(Exception):  # what cannot be copied is kept as it is
+                vars(optimizer)[name] = copy.deepcopy(value, memo)

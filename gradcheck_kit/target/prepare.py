@@ -14,10 +14,14 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from gradcheck_kit.errors import DataError, GradcheckKitError, ProbeError, TargetError, UsageError
+from gradcheck_kit.rule import listed
 from gradcheck_kit.target import ProbeSettings, Target
-from gradcheck_kit.target.batches import as_batches, batch_size_of, describe, first_batch
+from gradcheck_kit.target.batches import as_batches, batch_size_of, describe, first_batch, with_workers
 from gradcheck_kit.target.blame import located, shape_of, signature_of
+from gradcheck_kit.target.eager import compiled_parts, eager, inside
 from gradcheck_kit.target.keep import keep_random_state, keep_state, kept_generators
+from gradcheck_kit.target.lazy_modules import is_lazy, materialized
+from gradcheck_kit.target.precision import find_precision
 from gradcheck_kit.target.synthesis import synthesize_data
 from gradcheck_kit.target.task import Form, Task, find_form, find_loss, prediction_of
 from gradcheck_kit.target.workspace import DEFAULT_RATES, Prepared, copyable, seed_everything, workspace
@@ -28,39 +32,44 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
     model = target.model
     if not isinstance(model, nn.Module):
         raise TargetError(f"{target.name or 'the model'} is a {type(model).__name__}, not a torch.nn.Module")
+    supplied: list[str] = []
+    model = _look_inside(target, supplied)
+    loss_fn = target.loss_fn
+    loss_fn = inside(loss_fn, parallel=False) if isinstance(loss_fn, nn.Module) else loss_fn
+    target = replace(target, model=model, loss_fn=loss_fn)
     device = find_device(settings.device, model)
     if any(t.is_meta for t in (*model.parameters(), *model.buffers())):
         raise TargetError(
             f"{target.name or 'the model'} is on the meta device and has no values; build it on the CPU, "
             "or call model.to_empty(device='cpu') and initialise it"
         )
-    if any(nn.parameter.is_lazy(t) for t in (*model.parameters(), *model.buffers())):
-        raise TargetError(
-            f"{target.name or 'the model'} has lazy modules whose shapes are not known yet; "
-            "run one batch through it where it is built, before the optimizer is made"
-        )
-    supplied: list[str] = []
     with keep_random_state(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         seed_everything(settings.seed)
+        if is_lazy(model):
+            target = _with_shapes(target, settings, supplied)
+            model = target.model
         if settings.data or target.train_data is None:
-            train, test, form, names, synthetic = _supply_data(target, settings, supplied)
+            with keep_state(model, target.loss_fn, ()):  # a model that cannot be copied is tried itself
+                train, test, form, names, synthetic = _supply_data(
+                    replace(target, model=eager(model)), settings, supplied
+                )
         else:
-            train = as_batches(target.train_data, target.train_name, settings, shuffle=True)
-            test = (
-                None
-                if target.test_data is None
-                else as_batches(target.test_data, target.test_name, settings, shuffle=False)
-            )
+            train, test = _own_batches(target, settings)
             form, synthetic = None, False
             names = (describe(train, target.train_name), "" if test is None else describe(test, target.test_name))
         optimizers = _optimizers(target)
-        task = Task(form or Form("positional"), target.loss_fn, training_step=target.training_step)
+        task = Task(
+            form or Form("positional"), target.loss_fn, training_step=target.training_step,
+            precision=find_precision(settings.amp, device, model),
+        )  # fmt: skip
         prepared = Prepared(
             target.name or type(model).__name__, model, task, train, test, optimizers, settings, device, synthetic,
             not copyable(model, target.loss_fn, optimizers), *names, None, (),
         )  # fmt: skip
-    with kept_generators(train, test):
+    with keep_random_state(), kept_generators(train, test), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        seed_everything(settings.seed)  # an iterated DataLoader draws from the global generator
         batch = first_batch(train, target.train_name)
     _refuse_empty(batch)
     prepared = replace(prepared, batch_size=batch_size_of(batch))
@@ -74,6 +83,19 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
         rate = settings.lr if settings.lr is not None else DEFAULT_RATES["adam"]
         supplied.append(f"no optimizer found: Adam at {rate:g} over all trainable parameters")
     return replace(prepared, supplied=tuple(supplied))
+
+
+def _look_inside(target: Target, supplied: list[str]) -> nn.Module:
+    """The model without what is wrapped around it, and a note that says so."""
+    # A training step of the user's may reach for `model.module`, and has to find it.
+    model = inside(target.model, parallel=target.training_step is None)
+    compiled = compiled_parts(target.model)
+    if compiled:
+        where = "the model" if "" in compiled else listed(compiled)
+        supplied.append(f"{where} is compiled: the probe ran the eager modules, whose insides can be seen")
+    elif model is not target.model:
+        supplied.append(f"the probe ran the module inside {type(target.model).__name__}, on one device")
+    return model
 
 
 def find_device(name: str | None, model: nn.Module) -> torch.device:
@@ -98,6 +120,43 @@ def find_device(name: str | None, model: nn.Module) -> torch.device:
     if device.type not in ("cpu", "cuda", "mps"):
         raise UsageError(f"--device {name} is not supported; use cpu, cuda, cuda:0, mps or auto")
     return device
+
+
+def _own_batches(target: Target, settings: ProbeSettings) -> tuple[Iterable[Any], Iterable[Any] | None]:
+    """The user's training and test data. A loader's workers are done without, unless its data set needs them."""
+    train, test = (
+        None if data is None else as_batches(data, name, settings, shuffle=shuffle)
+        for data, name, shuffle in (
+            (target.train_data, target.train_name, True),
+            (target.test_data, target.test_name, False),
+        )
+    )
+    assert train is not None
+    given = target.train_data
+    if train is not given and isinstance(given, DataLoader) and given.num_workers and settings.batch_size is None:
+        try:
+            with kept_generators(train):
+                first_batch(train, target.train_name)
+        except DataError:
+            train = with_workers(given)
+            test = with_workers(target.test_data) if isinstance(target.test_data, DataLoader) else test
+    return train, test
+
+
+def _with_shapes(target: Target, settings: ProbeSettings, supplied: list[str]) -> Target:
+    """The target with the shapes of its lazy modules taken from the first batch of its own data."""
+    if target.train_data is not None and not settings.data:
+        train, _ = _own_batches(target, settings)
+        target = replace(target, train_data=train if hasattr(target.train_data, "__next__") else target.train_data)
+        with kept_generators(train):
+            found = materialized(target, first_batch(train, target.train_name), _optimizers(target))
+        if found is not None:
+            supplied.append("the model has lazy modules: the probe's copy took their shapes from the first batch")
+            return found
+    raise TargetError(
+        f"{target.name or 'the model'} has lazy modules whose shapes are not known yet; "
+        "run one batch through it where it is built, before the optimizer is made"
+    )
 
 
 def _optimizers(target: Target) -> tuple[Optimizer, ...]:
@@ -191,15 +250,18 @@ def _run(prepared: Prepared, batch: Any) -> None:
             _, loss = work.step(moved)
             stage = "backward"
             if not any(p.requires_grad for p in work.parameters()):
-                raise TargetError(
-                    f"{prepared.name} has no trainable parameter: nothing can learn; "
-                    "set requires_grad=True on those that should"
-                )
+                raise TargetError(f"{prepared.name} has no trainable parameter: {_why_untrainable(prepared.model)}")
             work.backward(loss)
     except (DataError, ProbeError, TargetError):
         raise
     except Exception as error:
         raise _explain(error, stage, f"on a batch of {shape_of(batch)}", prepared) from error
+
+
+def _why_untrainable(model: nn.Module) -> str:
+    if any(".quantized." in f".{type(module).__module__}." for module in model.modules()):
+        return "its layers are quantized to integers; scan the float model, as it is before it is converted"
+    return "nothing can learn; set requires_grad=True on those that should"
 
 
 def _notice_shared_objects(prepared: Prepared, batch: Any) -> Prepared:
@@ -237,4 +299,6 @@ def _against(output: Any, batch: Any, task: Task) -> str:
 
 
 def _explain(error: Exception, stage: str, context: str, prepared: Prepared) -> ProbeError:
-    return ProbeError(f"{prepared.name}: {stage} raised {located(error)} {context}")
+    amp = prepared.settings.amp
+    under = f" under --amp {amp}; leave that out where the model is not trained so" if amp else ""
+    return ProbeError(f"{prepared.name}: {stage} raised {located(error)} {context}{under}")

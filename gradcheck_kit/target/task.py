@@ -17,6 +17,8 @@ from torch.nn import functional as F  # torch's own convention
 from torch.utils import _pytree as pytree
 
 from gradcheck_kit.errors import DataError, ProbeError
+from gradcheck_kit.target.fields import field_names, has_fields, item
+from gradcheck_kit.target.precision import Precision, autocast
 
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
 
@@ -30,7 +32,7 @@ class Form:
     kind: Literal["positional", "keyword", "mapping"]
     inputs: int = 1  # leading items of a tuple batch that the model takes; 0: the batch is the only input
     nested: bool = False  # the first item is itself the tuple of inputs
-    keys: tuple[str, ...] = ()  # of a dict batch, passed by name
+    keys: tuple[str, ...] = ()  # of a dict batch, or attributes of an object, passed by name
     positional_keys: bool = False  # ... passed by position instead
     target: int | str | None = None  # index or key of the target, None when there is none
     several_targets: bool = False  # everything after the inputs is the target
@@ -38,12 +40,12 @@ class Form:
     def split(self, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
         """The model's positional and keyword arguments, and the target (None when there is none)."""
         if self.kind == "mapping":
-            return (batch,), {}, batch.get(self.target)
+            return (batch,), {}, item(batch, self.target)
         if self.kind == "keyword":
-            target = None if self.target is None else batch[self.target]
+            target = item(batch, self.target)
             if self.positional_keys:
-                return tuple(batch[key] for key in self.keys), {}, target
-            return (), {key: batch[key] for key in self.keys}, target
+                return tuple(item(batch, key) for key in self.keys), {}, target
+            return (), {key: item(batch, key) for key in self.keys}, target
         if self.inputs == 0:
             return (batch,), {}, None
         args = tuple(batch[0]) if self.nested else tuple(batch[: self.inputs])
@@ -62,16 +64,22 @@ class Task:
     loss_name: str = ""
     training_step: Step | None = None
     classes_from: str = ""  # see class_form
+    precision: Precision | None = None  # forward and loss run under its autocast
 
     def forward(self, model: nn.Module, batch: Any) -> Any:
         """The model's output for a batch; with a training step of the user's, what that returns."""
-        if self.training_step is not None:
-            return self.training_step(model, batch)
-        args, kwargs, _ = self.form.split(batch)
-        return model(*args, **kwargs)
+        with autocast(self.precision):
+            if self.training_step is not None:
+                return self.training_step(model, batch)
+            args, kwargs, _ = self.form.split(batch)
+            return model(*args, **kwargs)
 
     def loss(self, output: Any, batch: Any) -> Tensor:
         """The scalar loss, shape ()."""
+        with autocast(self.precision):
+            return self._loss(output, batch)
+
+    def _loss(self, output: Any, batch: Any) -> Tensor:
         if self.training_step is not None or self.loss_fn is None:
             return own_loss(output)
         args, kwargs, target = self.form.split(batch)
@@ -133,14 +141,17 @@ class Task:
         return bool(good.float().mean() >= 0.9)
 
 
-def tensors(tree: Any) -> list[Tensor]:
+def tensors(tree: Any, *, depth: int = 4) -> list[Tensor]:
     """All tensors in nested tuples, lists, dicts, named tuples and dataclass-like outputs, in order."""
     found: list[Tensor] = []
     for leaf in pytree.tree_leaves(tree):
         if isinstance(leaf, Tensor):
             found.append(leaf)
-        elif hasattr(leaf, "__dataclass_fields__"):
-            found.extend(t for name in leaf.__dataclass_fields__ for t in tensors(getattr(leaf, name)))
+        elif isinstance(leaf, list | tuple):  # a subclass that pytree does not know, such as a PackedSequence
+            found.extend(t for value in leaf for t in tensors(value))
+        elif has_fields(leaf):
+            if depth:  # an object may hold itself
+                found.extend(t for name in field_names(leaf) for t in tensors(getattr(leaf, name), depth=depth - 1))
         elif isinstance(leaf, Mapping):  # a dict subclass that pytree does not know, such as a ModelOutput
             found.extend(t for value in leaf.values() for t in tensors(value))
     return found
@@ -224,6 +235,9 @@ def find_form(model: nn.Module, batch: Any, *, has_loss: bool) -> Iterator[Form]
     if isinstance(batch, Mapping):
         yield from _mapping_forms(batch, least, names, has_loss=has_loss, open_ended=open_ended)
         return
+    if has_fields(batch):
+        parts = {name: item(batch, name) for name in field_names(batch)}
+        yield from _mapping_forms(parts, least, names, has_loss=has_loss, open_ended=open_ended)
     if not isinstance(batch, list | tuple):
         yield Form("positional", inputs=0)
         return

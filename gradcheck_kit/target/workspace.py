@@ -7,8 +7,8 @@ import os
 import random
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,11 @@ from torch.optim import Optimizer
 
 from gradcheck_kit.target import ProbeSettings
 from gradcheck_kit.target.batches import move
+from gradcheck_kit.target.closures import needs_closure, step
+from gradcheck_kit.target.eager import compiling_nothing, make_eager
 from gradcheck_kit.target.keep import keep_random_state, keep_state, kept_generators
+from gradcheck_kit.target.keep_settings import keep_settings
+from gradcheck_kit.target.precision import LossScale, autocast
 from gradcheck_kit.target.task import Task
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -63,6 +67,8 @@ class Workspace:
     task: Task
     optimizers: list[Optimizer]
     device: torch.device
+    scaler: LossScale | None = None  # of float16 mixed precision
+    stepped: set[int] = field(default_factory=set)  # optimizers that have stepped without a closure
 
     def to_device(self, batch: Any) -> Any:
         """The batch with its tensors on the device."""
@@ -84,22 +90,53 @@ class Workspace:
         output = self.task.forward(self.model, batch)
         return output, self.task.loss(output, batch)
 
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context that forward and loss run in; the task's own calls enter it by themselves."""
+        return autocast(self.task.precision)
+
+    @property
+    def loss_scale(self) -> float:
+        """What gradients seen during backward are multiplied by; read it before `update`, which adapts it."""
+        return 1.0 if self.scaler is None else self.scaler.factor()
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the last `update` left out a step because a scaled gradient was not finite: no fault by itself."""
+        return self.scaler is not None and self.scaler.skipped
+
     def backward(self, loss: Tensor) -> None:
         """Backpropagate. A loss that depends on no parameter has nothing to do: every gradient stays None."""
-        if loss.requires_grad:
+        if not loss.requires_grad:
+            return
+        if self.scaler is None:
             loss.backward()
+        else:
+            self.scaler.backward(loss)
+
+    def unscale(self) -> None:
+        """Bring gradients to the units of the loss, after backward and before anybody reads them."""
+        if self.scaler is not None:
+            self.scaler.unscale(self.optimizers, self.parameters())
 
     def update(self, batch: Any) -> None:
-        """One step of every optimizer. LBFGS evaluates the model again, on the same batch."""
+        """One step of every optimizer. LBFGS and its like evaluate the model again, on the same batch."""
 
         def closure() -> Tensor:
-            self.clear_gradients()
-            _, loss = self.step(batch)
-            self.backward(loss)
+            with torch.enable_grad():
+                self.clear_gradients()
+                _, loss = self.step(batch)
+                if loss.requires_grad:
+                    loss.backward()
             return loss
 
+        self.unscale()
         for optimizer in self.optimizers:
-            optimizer.step(closure if isinstance(optimizer, torch.optim.LBFGS) else None)  # type: ignore[arg-type]
+            if self.scaler is not None and not needs_closure(optimizer):  # GradScaler takes no closure
+                self.scaler.step(optimizer)
+            else:
+                step(optimizer, closure, tried=self.stepped)
+        if self.scaler is not None:
+            self.scaler.update()
 
     def scale_learning_rate(self, factor: float) -> None:
         for optimizer in self.optimizers:
@@ -115,6 +152,7 @@ def workspace(prepared: Prepared, *, seed: int = 0, optimizer: Optimizer | str |
     """
     with ExitStack() as stack:
         stack.enter_context(keep_random_state())
+        stack.enter_context(keep_settings())
         stack.enter_context(kept_generators(prepared.train, prepared.test))
         # A forward that prints would do so hundreds of times; the file's own prints were shown when it was loaded.
         stack.enter_context(redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))
@@ -126,14 +164,17 @@ def workspace(prepared: Prepared, *, seed: int = 0, optimizer: Optimizer | str |
             stack.enter_context(keep_state(model, loss_fn, prepared.optimizers))
         else:
             model, loss_fn, optimizers = copied(model, loss_fn, optimizers)
+        make_eager(model)
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(compiling_nothing())
         model.to(prepared.device)
         if isinstance(loss_fn, nn.Module):
             loss_fn.to(prepared.device)
         work = Workspace(model, replace(prepared.task, loss_fn=loss_fn), optimizers, prepared.device)
+        if prepared.settings.amp == "fp16":
+            work.scaler = LossScale(prepared.device.type)
         _configure_optimizers(work, prepared.settings, optimizer)
-        model.train()
-        _respect_frozen_norms(prepared.model, model)
+        _train(model)
         work.clear_gradients()
         seed_everything(seed)
         yield work
@@ -158,24 +199,40 @@ def _configure_optimizers(work: Workspace, settings: ProbeSettings, other: Optim
     name = str(name or "adam")
     trainable = [p for p in work.parameters() if p.requires_grad]
     rate = settings.lr if settings.lr is not None and other is None else DEFAULT_RATES[name]
-    work.optimizers[:] = [OPTIMIZERS[name](trainable, lr=rate)] if trainable else []
+    # Adam's usual epsilon of 1e-8 is 0 in float16, and its first step then 0 / 0.
+    half = name != "sgd" and any(p.dtype is torch.float16 for p in trainable)
+    options = {"eps": 1e-4} if half else {}
+    sparse = [p for p in trainable if id(p) in _with_sparse_gradients(work.model)] if name != "sgd" else []
+    dense = [p for p in trainable if not any(p is other for other in sparse)]
+    work.optimizers[:] = [OPTIMIZERS[name](dense, lr=rate, **options)] if dense else []
+    work.optimizers += [torch.optim.SparseAdam(sparse, lr=rate)] if sparse else []
 
 
-def _respect_frozen_norms(original: nn.Module, model: nn.Module) -> None:
-    """Keep BatchNorm in evaluation mode where the user froze it inside a model that is otherwise in training mode."""
-    if not original.training:
-        return
-    for mine, theirs in zip(model.modules(), original.modules(), strict=True):
-        if not theirs.training:
-            mine.training = False
+def _with_sparse_gradients(model: nn.Module) -> set[int]:
+    """Parameters of embeddings that say so; where a dense layer shares one, the gradient is dense."""
+    owners: dict[int, list[bool]] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), []).append(getattr(module, "sparse", False) is True)
+    return {key for key, sparse in owners.items() if all(sparse)}
 
 
-def copied(model: nn.Module, loss_fn: Any, optimizers: Sequence[Optimizer]) -> tuple[nn.Module, Any, list[Optimizer]]:
+def _train(model: nn.Module) -> None:
+    """Training mode, but for what the user froze inside a model that is otherwise in training mode: BatchNorms."""
+    frozen = [module for module in model.modules() if not module.training] if model.training else []
+    model.train()
+    for module in frozen:
+        module.training = False
+
+
+def copied(
+    model: nn.Module, loss_fn: Any, optimizers: Sequence[Optimizer], memo: dict[int, Any] | None = None
+) -> tuple[nn.Module, Any, list[Optimizer]]:
     """Deep copies that belong together: one memo keeps the optimizers on the copied parameters.
 
     An optimizer pickles only its groups and state; what else it holds, as LBFGS does, is copied after that.
     """
-    memo: dict[int, Any] = {}
+    memo = {} if memo is None else memo
     model, loss_fn = copy.deepcopy(model, memo), copy.deepcopy(loss_fn, memo)
     result = []
     for optimizer in optimizers:
@@ -191,10 +248,16 @@ def copied(model: nn.Module, loss_fn: Any, optimizers: Sequence[Optimizer]) -> t
 def copyable(model: nn.Module, loss_fn: Any, optimizers: Sequence[Optimizer]) -> bool:
     """Whether a deep copy can be made; a cached graph tensor or a lazy module cannot be copied."""
     try:
-        copied(model, loss_fn, optimizers)
+        twin, _, twins = copied(model, loss_fn, optimizers)
     except Exception:  # noqa: BLE001  # whatever a user's __deepcopy__ raises, the model is then probed in place
         return False
-    return True
+    return all(p.is_leaf for p in twin.parameters()) and _owned(twin, twins) == _owned(model, optimizers)
+
+
+def _owned(model: nn.Module, optimizers: Sequence[Optimizer]) -> list[bool]:
+    """Which of the model's parameters are in an optimizer. A ScriptModule's copy has lost them."""
+    owned = {id(p) for o in optimizers for g in o.param_groups for p in g["params"]}
+    return [id(p) in owned for p in model.parameters()]
 
 
 def describe_optimizers(optimizers: Sequence[Optimizer]) -> str:
