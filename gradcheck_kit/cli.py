@@ -225,6 +225,9 @@ _probe_options = _options(
         help="Shape of one input without the batch, such as 3x224x224; repeat it for several inputs.",
     ),
     click.option("--classes", metavar="N", type=click.IntRange(1), help="Number of classes to make targets for."),
+    click.option(
+        "--amp", type=click.Choice(["bf16", "fp16"]), help="Train under autocast; fp16 with a GradScaler, too."
+    ),
     click.option("--quick", is_flag=True, help="Fewer samples and attempts: a first look."),
 )
 

@@ -40,6 +40,7 @@ def look_at_wiring(probe: Probe) -> Wiring:
         else:
             loss = work.task.loss(output, batch)
         work.backward(loss)
+        work.unscale()
         owned = {id(p) for o in work.optimizers for g in o.param_groups for p in g["params"]}
         return Wiring(
             parameters=tuple(

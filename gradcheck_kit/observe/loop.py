@@ -25,6 +25,7 @@ from gradcheck_kit.observe.first_non_finite import first_non_finite
 from gradcheck_kit.observe.loss_history import LossHistory
 from gradcheck_kit.observe.recorder import Recorder
 from gradcheck_kit.observe.statistics import read
+from gradcheck_kit.target.eager import compiled_parts
 from gradcheck_kit.target.workspace import describe_optimizers
 
 MOST_ROWS = 256  # recorded steps that are kept; where `every` makes more, every second one is dropped
@@ -155,10 +156,7 @@ class LoopWatch:
 
     def compiled(self) -> bool:
         """Whether any part runs as compiled code, which calls no hook, and is compiled anew where one appears."""
-        return any(
-            isinstance(m, torch._dynamo.OptimizedModule) or m._compiled_call_impl is not None  # noqa: SLF001
-            for m in self.model.modules()
-        )
+        return bool(compiled_parts(self.model))
 
     @property
     def _recording(self) -> bool:

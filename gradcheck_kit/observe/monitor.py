@@ -20,6 +20,7 @@ from gradcheck_kit.observe.recorder import Recorder
 from gradcheck_kit.observe.unregistered import unregistered_modules
 from gradcheck_kit.report import Report, check
 from gradcheck_kit.rule import OptionValue, Severity
+from gradcheck_kit.target.layers import layer_of
 from gradcheck_kit.trace import Header, Trace, decode, encode
 
 
@@ -154,8 +155,8 @@ class Monitor:
             parameters=tuple(
                 WiredParameter(
                     name,
-                    name.rpartition(".")[0],
-                    type(modules.get(name.rpartition(".")[0])).__name__,
+                    layer_of(name),
+                    type(modules.get(layer_of(name))).__name__,
                     tuple(p.shape),
                     p.requires_grad,
                     id(p) in owned,
@@ -194,7 +195,7 @@ class Monitor:
             name=self.name,
             model=type(self.model).__name__,
             parameters=sum(p.numel() for p in self.model.parameters()),
-            weight_layers=len({name.rpartition(".")[0] for name, _ in named}),
+            weight_layers=len({layer_of(name) for name, _ in named}),
             data="the loop's own" + (f", in batches of {size}" if size else ""),
             test_data="",
             optimizer=self._loop.description,

@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from gradcheck_kit.observe.names import named_modules
 from gradcheck_kit.observe.statistics import LARGE, SMALL, measurable, sample
+from gradcheck_kit.target.layers import is_machinery
 from gradcheck_kit.target.task import tensors
 
 
@@ -25,7 +26,9 @@ def sites(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return [
         (name, module)
         for name, module in named_modules(model)
-        if name and (not any(True for _ in module.children()) or any(True for _ in module.parameters(recurse=False)))
+        if name
+        and not is_machinery(name)
+        and (not any(True for _ in module.children()) or any(True for _ in module.parameters(recurse=False)))
     ] or [("", model)]
 
 
@@ -157,10 +160,12 @@ class OutputWatch:
         if tensor.requires_grad:
             self._handles.append(tensor.register_hook(self._gradient_hook(index)))
 
-    def _gradient_hook(self, index: int) -> Callable[[Tensor], None]:
+    def _gradient_hook(self, index: int) -> Callable[[Tensor | None], None]:
         norms, found = self._gradients, self._gradients.found
 
-        def hook(gradient: Tensor) -> None:
+        def hook(gradient: Tensor | None) -> None:  # None where a backward of the user's own returns nothing
+            if gradient is None:
+                return
             if found is norms.found and index not in found and measurable(gradient):
                 try:
                     norms.add(index, gradient.detach())

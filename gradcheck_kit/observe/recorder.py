@@ -19,6 +19,7 @@ from gradcheck_kit.observe.outputs import OutputWatch
 from gradcheck_kit.observe.parameters import ParameterWatch
 from gradcheck_kit.observe.statistics import read
 from gradcheck_kit.target.batches import batch_size_of
+from gradcheck_kit.target.layers import layer_of
 from gradcheck_kit.target.task import prediction_of
 
 ABSENT = -1.0  # in a row of root mean squares, which are never negative
@@ -179,7 +180,7 @@ class Recorder:
         modules = dict(named_modules(self.model))
         changed = self.parameters.changed()
         for i, (name, parameter) in enumerate(self.parameters.named):
-            layer = name.rpartition(".")[0]
+            layer = layer_of(name)
             gradient, weight, update = (_column(self._parameter_rows, 3 * i + k) for k in range(3))
             yield ParameterRecord(
                 name=name,

@@ -74,9 +74,7 @@ def over_steps():
             [f"{steps:,}", f"{1e6 * plain / steps:.0f} us", f"{1e6 * (watched - plain) / steps:.0f} us",
              len(facts.recorded), f"{numbers:,}"]
         )  # fmt: skip
-    return tabulate(
-        rows, ["steps", "plain step", "watching adds", "recorded steps", "numbers kept"], tablefmt="github"
-    )
+    return tabulate(rows, ["steps", "plain step", "watching adds", "recorded steps", "numbers kept"], tablefmt="github")
 
 
 def gk_training():
@@ -107,7 +105,9 @@ def measure_memory(how, steps):
 def over_memory():
     found = {how: statistics.median(peak(how) for _ in range(3)) for how in ("plain", "as it comes", "every=1")}
     rows = [[how, f"{value:.0f} MiB", f"{value / found['plain']:.3f}"] for how, value in found.items()]
-    return tabulate(rows, ["ResNet, batch 128", "peak of the process", "ratio"], tablefmt="github", disable_numparse=True)
+    return tabulate(
+        rows, ["ResNet, batch 128", "peak of the process", "ratio"], tablefmt="github", disable_numparse=True
+    )
 
 
 if __name__ == "__main__":

@@ -170,15 +170,7 @@ def parametrized(how):
     return model
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        how
-        if how.startswith("old")
-        else pytest.param(how, marks=pytest.mark.xfail(reason="the layer is split where it is recorded", strict=False))
-        for how in PARAMETRIZED
-    ],
-)
+@pytest.mark.parametrize("how", PARAMETRIZED)
 def test_parametrized_layers_are_healthy_and_named_as_the_layer(how, healthy, blobs):
     model = parametrized(how)
     report = healthy(model, blobs(), optimizer=torch.optim.Adam(model.parameters(), 1e-2))

@@ -291,15 +291,7 @@ class Forgetful(torch.autograd.Function):
         return None
 
 
-@pytest.mark.parametrize(
-    ("function", "codes"),
-    [
-        (Double, []),
-        pytest.param(
-            Forgetful, ["GK103"], marks=pytest.mark.xfail(reason="a gradient hook is given None", strict=False)
-        ),
-    ],
-)
+@pytest.mark.parametrize(("function", "codes"), [(Double, []), (Forgetful, ["GK103"])])
 def test_a_function_with_a_backward_of_the_users_own(function, codes, found, blobs):
     class Custom(Net):
         def forward(self, x):
