@@ -40,11 +40,12 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
             "run one batch through it where it is built, before the optimizer is made"
         )
     supplied: list[str] = []
+    image_side: int | None = None
     with keep_random_state(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         seed_everything(settings.seed)
         if settings.data or target.train_data is None:
-            train, test, form, names, synthetic = _supply_data(target, settings, supplied)
+            train, test, form, names, synthetic, image_side = _supply_data(target, settings, supplied)
         else:
             train = as_batches(target.train_data, target.train_name, settings, shuffle=True)
             test = (
@@ -58,7 +59,7 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
         task = Task(form or Form("positional"), target.loss_fn, training_step=target.training_step)
         prepared = Prepared(
             target.name or type(model).__name__, model, task, train, test, optimizers, settings, device, synthetic,
-            not copyable(model, target.loss_fn, optimizers), *names, None, (),
+            not copyable(model, target.loss_fn, optimizers), *names, None, (), image_side,
         )  # fmt: skip
     with kept_generators(train, test):
         batch = first_batch(train, target.train_name)
@@ -122,7 +123,7 @@ def _refuse_empty(batch: Any) -> None:
 
 def _supply_data(
     target: Target, settings: ProbeSettings, supplied: list[str]
-) -> tuple[Iterable[Any], Iterable[Any] | None, Form | None, tuple[str, str], bool]:
+) -> tuple[Iterable[Any], Iterable[Any] | None, Form | None, tuple[str, str], bool, int | None]:
     if settings.data:
         from gradcheck_kit.target.datasets import named_data
 
@@ -132,10 +133,12 @@ def _supply_data(
         size = settings.batch_size or 64
         train = DataLoader(named.train, size, shuffle=True)
         test = DataLoader(named.test, size)
-        return train, test, None, (named.description, f"its {len(named.test):,} test images"), False  # type: ignore[arg-type]
-    batches, form, description = synthesize_data(target, settings)
+        names = (named.description, f"its {len(named.test):,} test images")  # type: ignore[arg-type]
+        return train, test, None, names, False, None
+    made = synthesize_data(target, settings)
     supplied.append("no training data found: random inputs and targets, to be learned by heart")
-    return batches, None, form, (description, ""), True
+    supplied.extend(filter(None, [made.changed]))
+    return made.batches, None, made.form, (made.description, ""), True, made.image_side
 
 
 # ---- trying it once ----------------------------------------------------------------------------------------------
