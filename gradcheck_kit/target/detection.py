@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -84,14 +85,18 @@ def find_scenes(model: nn.Module, shape: tuple[int, ...] | None = None, classes:
         return None
     sizes = [(shape[0], shape[1], shape[2])] if shape else [(convolution.in_channels, side, side) for side in SIDES]
     device = convolution.weight.device
+    told: set[str] = set()
     for size in sizes:
         with _scratch(model) as scratch:
             limit_resizing(scratch, min(size[1:]))
             trial = Trial(scratch)
             for stacked in (False, True):
                 found = _fitting(trial, Scenes(size, stacked, ("boxes", "labels"), (1, 2), 17), device, classes)
-                if found is not None:
+                if isinstance(found, Scenes):
                     return found
+                told.add(str(found))
+        if len(told) < 2 * len(sizes[: sizes.index(size) + 1]):
+            break  # another size is answered as this one was
     return None
 
 
@@ -113,8 +118,8 @@ def _scratch(model: nn.Module) -> Iterator[nn.Module]:
         yield model
 
 
-def _fitting(trial: Trial, scenes: Scenes, device: torch.device, classes: int | None) -> Scenes | None:
-    """The scenes with the keys, labels and keypoints that the model wants; it says which by what it raises."""
+def _fitting(trial: Trial, scenes: Scenes, device: torch.device, classes: int | None) -> Scenes | Failure:
+    """The scenes with the keys, labels and keypoints that the model wants, which it tells by what it raises."""
     seen: list[Any] = []
 
     def call(model: nn.Module, samples: int) -> tuple[Callable[[], Any], list[Any]]:
@@ -126,28 +131,31 @@ def _fitting(trial: Trial, scenes: Scenes, device: torch.device, classes: int | 
 
         return forward, [images]
 
-    for _ in _KNOWN:
+    outcome = trial.run(call, length=1)
+    while isinstance(outcome, Failure) and (missing := _missing(scenes, outcome, seen)):
+        scenes = replace(scenes, keys=(*scenes.keys, *missing))
         seen.clear()
         outcome = trial.run(call, length=1)
-        missing = outcome.key if isinstance(outcome, Failure) else ""
-        if missing not in _KNOWN or missing in scenes.keys:
-            break
-        scenes = replace(scenes, keys=(*scenes.keys, missing))
     if isinstance(outcome, Failure):
-        if scenes.labels[0] == 0:
-            return None
-        # Without a background the only class may be 0.
-        return _fitting(trial, replace(scenes, labels=(0, 1)), device, classes) if outcome.training else None
-    detections, losses = seen
+        if not outcome.training or scenes.labels[0] == 0:
+            return outcome
+        return _fitting(trial, replace(scenes, labels=(0, 1)), device, classes)  # no background: the only class is 0
+    detections, losses = _dicts(seen[0]), seen[1]
     if not _is_loss(losses):
-        return None
-    points = [d["keypoints"].shape[-2] for d in _dicts(detections) if isinstance(d.get("keypoints"), Tensor)]
+        return Failure("TypeError: in training mode it returns no loss", TypeError)
+    points = [d["keypoints"].shape[-2] for d in detections if isinstance(d.get("keypoints"), Tensor)]
     if scenes.labels[0] == 1:
-        labels = [int(d["labels"].max()) for d in _dicts(detections) if isinstance(d.get("labels"), Tensor)
-                  and d["labels"].numel()]  # fmt: skip
-        last = (classes or max([stated_classes(trial.model), *(label + 1 for label in labels)])) - 1
+        found = [d["labels"] for d in detections if isinstance(d.get("labels"), Tensor) and d["labels"].numel()]
+        last = (classes or max(stated_classes(trial.model), *(int(t.max()) + 1 for t in found), 0)) - 1
         scenes = replace(scenes, labels=(1, max(last, 1) + 1))
     return replace(scenes, keypoints=points[0] if points and points[0] else scenes.keypoints)
+
+
+def _missing(scenes: Scenes, failure: Failure, seen: list[Any]) -> list[str]:
+    """What the targets lack: what the model detects, or names in its complaint."""
+    named = {failure.key, *re.findall(r"\w+", failure.error)}
+    named |= {key for detection in _dicts(seen[0] if seen else None) for key in detection}
+    return [key for key in _KNOWN if key in named and key not in scenes.keys]
 
 
 def _dicts(detections: Any) -> list[Mapping[str, Any]]:
