@@ -79,7 +79,7 @@ def probed(name, **settings):
 
 
 def judged(report, status):
-    return [(o.code, f.message) for o in report.outcomes if o.status == status for f in o.findings]
+    return [(o.rule.code, f.message) for o in report.outcomes if o.status == status for f in o.findings]
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if is_small(name)])
