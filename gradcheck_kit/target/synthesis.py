@@ -22,7 +22,7 @@ from gradcheck_kit.target.workspace import copyable
 
 SAMPLES = 32  # in a batch, unless they are large
 FEWEST = 4  # of large ones
-NUMBERS = 2**21  # in a batch of large ones, which a probe without a GPU still gets through
+NUMBERS = 2**20  # in a batch of large ones, which a probe without a GPU still gets through
 
 
 @dataclass(frozen=True, slots=True)

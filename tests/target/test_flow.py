@@ -89,6 +89,6 @@ def test_large_samples_come_in_small_batches():
             assert x.shape[-1] == 256
             return self.conv(x).mean((2, 3))
 
-    assert gk.scan(Large(), steps=2, quick=True).trace.header.batch_size == 8
+    assert gk.scan(Large(), steps=2, quick=True).trace.header.batch_size == 4
     assert gk.scan(Large(), steps=2, quick=True, batch_size=3).trace.header.batch_size == 3
     assert gk.scan(nn.Conv2d(3, 4, 3), steps=2, quick=True).trace.header.batch_size == 32
