@@ -91,9 +91,13 @@ def find_scenes(model: nn.Module, shape: tuple[int, ...] | None = None, classes:
             limit_resizing(scratch, min(size[1:]))
             trial = Trial(scratch)
             for stacked in (False, True):
-                found = _fitting(trial, Scenes(size, stacked, ("boxes", "labels"), (1, 2), 17), device, classes)
-                if isinstance(found, Scenes):
-                    return found
+                # With a background the classes start at 1; a number that another module states may be too high.
+                for labels in dict.fromkeys([(1, max(classes or stated_classes(model), 2)), (1, 2), (0, 1)]):
+                    found = _fitting(trial, Scenes(size, stacked, ("boxes", "labels"), labels, 17), device)
+                    if isinstance(found, Scenes):
+                        return found
+                    if not found.training:
+                        break  # labels matter to the loss alone
                 told.add(str(found))
         if len(told) < 2 * len(sizes[: sizes.index(size) + 1]):
             break  # another size is answered as this one was
@@ -118,8 +122,8 @@ def _scratch(model: nn.Module) -> Iterator[nn.Module]:
         yield model
 
 
-def _fitting(trial: Trial, scenes: Scenes, device: torch.device, classes: int | None) -> Scenes | Failure:
-    """The scenes with the keys, labels and keypoints that the model wants, which it tells by what it raises."""
+def _fitting(trial: Trial, scenes: Scenes, device: torch.device) -> Scenes | Failure:
+    """The scenes with the keys and keypoints that the model wants, which it tells by what it raises and detects."""
     seen: list[Any] = []
 
     def call(model: nn.Module, samples: int) -> tuple[Callable[[], Any], list[Any]]:
@@ -137,17 +141,14 @@ def _fitting(trial: Trial, scenes: Scenes, device: torch.device, classes: int | 
         seen.clear()
         outcome = trial.run(call, length=1)
     if isinstance(outcome, Failure):
-        if not outcome.training or scenes.labels[0] == 0:
-            return outcome
-        return _fitting(trial, replace(scenes, labels=(0, 1)), device, classes)  # no background: the only class is 0
+        return outcome
     detections, losses = _dicts(seen[0]), seen[1]
     if not _is_loss(losses):
         return Failure("TypeError: in training mode it returns no loss", TypeError)
     points = [d["keypoints"].shape[-2] for d in detections if isinstance(d.get("keypoints"), Tensor)]
-    if scenes.labels[0] == 1:
+    if scenes.labels == (1, 2):  # a class that it detects is one of its classes
         found = [d["labels"] for d in detections if isinstance(d.get("labels"), Tensor) and d["labels"].numel()]
-        last = (classes or max(stated_classes(trial.model), *(int(t.max()) + 1 for t in found), 0)) - 1
-        scenes = replace(scenes, labels=(1, max(last, 1) + 1))
+        scenes = replace(scenes, labels=(1, max([2, *(int(labels.max()) + 1 for labels in found)])))
     return replace(scenes, keypoints=points[0] if points and points[0] else scenes.keypoints)
 
 

@@ -116,6 +116,13 @@ def test_the_number_of_classes_is_read_from_the_box_head_or_from_what_a_module_s
     assert stated_classes(model) == 11
 
 
+def test_a_stated_number_of_classes_that_is_another_ones_gives_way():
+    model = Detector(classes=3)
+    model.body.num_classes = 1000  # of the classifier that the backbone once was
+    scenes, _, _ = scenes_of(model)
+    assert scenes.labels[0] == 1 and scenes.labels[1] <= 3
+
+
 class LossInside(nn.Module):
     """A classifier whose second argument is called as a detector's."""
 
