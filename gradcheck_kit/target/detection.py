@@ -21,7 +21,8 @@ from gradcheck_kit.target.trial import Failure, Trial
 from gradcheck_kit.target.workspace import copyable
 
 IMAGES = 2  # in a batch: each holds thousands of anchors, and torchvision trains its detectors on two per GPU
-OBJECTS = 3  # in an image
+SHARES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.95)  # of the side of the image: SSD's scales, so that each head finds a match
+OBJECTS = len(SHARES)
 SIDES = (128, 224, 320, 512)
 _TARGET_NAMES = ("targets", "target", "annotations", "ground_truth", "gt")
 
@@ -45,7 +46,8 @@ class Scenes:
     def _objects(self, number: int, device: torch.device, generator: torch.Generator) -> dict[str, Tensor]:
         _, height, width = self.image
         size = torch.tensor([width, height], dtype=torch.float32)
-        sides = size * (0.3 + 0.3 * torch.rand(OBJECTS, 2, generator=generator))
+        shares = torch.tensor(SHARES)[:, None] * (0.9 + 0.15 * torch.rand(OBJECTS, 2, generator=generator))
+        sides = size * shares
         corner = (size - sides) * torch.rand(OBJECTS, 2, generator=generator)
         boxes = torch.cat([corner, corner + sides], 1)
         rows, columns = torch.arange(height)[:, None] + 0.5, torch.arange(width)[None, :] + 0.5

@@ -78,6 +78,8 @@ def test_boxes_lie_in_their_image_and_labels_are_classes_that_are_not_the_backgr
     boxes, labels = (torch.cat([t[key] for t in targets]) for key in ("boxes", "labels"))
     assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= torch.tensor([width, height])).all()
     assert (boxes[:, 2:] - boxes[:, :2] >= 8).all()
+    sides = (boxes[:, 2:] - boxes[:, :2]) / width
+    assert sides.min() < 0.21 and sides.max() > 0.9  # heads of every scale find one that is theirs
     assert set(labels.tolist()) == {1, 2, 3, 4}
     assert torch.cat([image.flatten() for image in images]).min() >= 0
 
@@ -85,7 +87,7 @@ def test_boxes_lie_in_their_image_and_labels_are_classes_that_are_not_the_backgr
 def test_the_targets_hold_what_the_model_looks_up():
     scenes, images, targets = scenes_of(Detector(asks=("masks", "area")))
     assert scenes.keys == ("boxes", "labels", "masks", "area")
-    assert targets[0]["masks"].shape == (3, *images[0].shape[1:])
+    assert targets[0]["masks"].shape == (6, *images[0].shape[1:])
     x1, y1, x2, y2 = (int(v) for v in targets[0]["boxes"][0])
     inside = targets[0]["masks"][0, y1 : y2 + 1, x1 : x2 + 1].sum()
     assert 0 < inside == targets[0]["masks"][0].sum() < (x2 - x1 + 2) * (y2 - y1 + 2)
@@ -95,7 +97,7 @@ def test_the_targets_hold_what_the_model_complains_of_and_as_many_keypoints_as_i
     scenes, images, targets = scenes_of(Stacked())
     assert scenes.stacked and images.shape == (4, 3, 128, 128)
     assert scenes.keys == ("boxes", "labels", "keypoints")
-    assert targets[0]["keypoints"].shape == (3, 4, 3)
+    assert targets[0]["keypoints"].shape == (6, 4, 3)
 
 
 def test_a_given_size_and_number_of_classes_settle_the_scenes():
@@ -158,7 +160,7 @@ def test_a_detector_is_probed_with_its_own_loss_and_without_an_alarm(model):
     report = gk.scan(model, steps=10)
     assert report.passed
     assert "the model's own loss" in str(report)
-    assert "4 random samples in batches of 2: images 3x128x128 with 3 objects each" in " ".join(str(report).split())
+    assert "4 random samples in batches of 2: images 3x128x128 with 6 objects each" in " ".join(str(report).split())
     assert report.trace.header.batch_size == 2
 
 
