@@ -19,7 +19,7 @@ from gradcheck_kit.facts import ClassAccuracy, Evaluation, RandomOperation
 from gradcheck_kit.observe.module_stack import ModuleStack, source_line
 from gradcheck_kit.observe.outputs import sites
 from gradcheck_kit.observe.statistics import measurable
-from gradcheck_kit.target.batches import endless
+from gradcheck_kit.target.batches import batch_size_of, endless
 from gradcheck_kit.target.blame import located
 from gradcheck_kit.target.layers import takes_hooks
 from gradcheck_kit.target.task import tensors
@@ -93,7 +93,7 @@ def _count(work: Workspace, probe: Probe) -> _Counts:
         for batch in test:
             moved = work.to_device(batch)
             output = work.task.forward(work.model, moved)
-            size = next((len(t) for t in tensors(moved) if t.ndim), 1)
+            size = batch_size_of(moved) or 1
             counts.samples += size
             try:
                 counts.loss_sum += float(work.task.loss(output, moved)) * size

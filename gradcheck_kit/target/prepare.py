@@ -43,6 +43,7 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
             f"{target.name or 'the model'} is on the meta device and has no values; build it on the CPU, "
             "or call model.to_empty(device='cpu') and initialise it"
         )
+    image_side: int | None = None
     with keep_random_state(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         seed_everything(settings.seed)
@@ -51,7 +52,7 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
             model = target.model
         if settings.data or target.train_data is None:
             with keep_state(model, target.loss_fn, ()):  # a model that cannot be copied is tried itself
-                train, test, form, names, synthetic = _supply_data(
+                train, test, form, names, synthetic, image_side = _supply_data(
                     replace(target, model=eager(model)), settings, supplied
                 )
         else:
@@ -65,7 +66,7 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
         )  # fmt: skip
         prepared = Prepared(
             target.name or type(model).__name__, model, task, train, test, optimizers, settings, device, synthetic,
-            not copyable(model, target.loss_fn, optimizers), *names, None, (),
+            not copyable(model, target.loss_fn, optimizers), *names, None, (), image_side,
         )  # fmt: skip
     with keep_random_state(), kept_generators(train, test), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -181,7 +182,7 @@ def _refuse_empty(batch: Any) -> None:
 
 def _supply_data(
     target: Target, settings: ProbeSettings, supplied: list[str]
-) -> tuple[Iterable[Any], Iterable[Any] | None, Form | None, tuple[str, str], bool]:
+) -> tuple[Iterable[Any], Iterable[Any] | None, Form | None, tuple[str, str], bool, int | None]:
     if settings.data:
         from gradcheck_kit.target.datasets import named_data
 
@@ -191,10 +192,12 @@ def _supply_data(
         size = settings.batch_size or 64
         train = DataLoader(named.train, size, shuffle=True)
         test = DataLoader(named.test, size)
-        return train, test, None, (named.description, f"its {len(named.test):,} test images"), False  # type: ignore[arg-type]
-    batches, form, description = synthesize_data(target, settings)
+        names = (named.description, f"its {len(named.test):,} test images")  # type: ignore[arg-type]
+        return train, test, None, names, False, None
+    made = synthesize_data(target, settings)
     supplied.append("no training data found: random inputs and targets, to be learned by heart")
-    return batches, None, form, (description, ""), True
+    supplied.extend(filter(None, [made.changed]))
+    return made.batches, None, made.form, (made.description, ""), True, made.image_side
 
 
 # ---- trying it once ----------------------------------------------------------------------------------------------

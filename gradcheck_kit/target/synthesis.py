@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,18 +12,47 @@ from torch import Tensor
 
 from gradcheck_kit.errors import DataError
 from gradcheck_kit.target import ProbeSettings, Target
+from gradcheck_kit.target.detection import IMAGES, find_scenes
+from gradcheck_kit.target.flow import looks_like_flow, made_up_flow
 from gradcheck_kit.target.inputs import call_model, synthesize_inputs
 from gradcheck_kit.target.keep import keep_state
+from gradcheck_kit.target.resizing import describe_limit
 from gradcheck_kit.target.task import Form, prediction_of
 from gradcheck_kit.target.workspace import copyable
 
+SAMPLES = 32  # in a batch, unless they are large
+FEWEST = 4  # of large ones
+NUMBERS = 2**20  # in a batch of large ones, which a probe without a GPU still gets through
 
-def synthesize_data(target: Target, settings: ProbeSettings) -> tuple[list[Any], Form, str]:
-    size = settings.batch_size or 32
+
+@dataclass(frozen=True, slots=True)
+class MadeUp:
+    """Batches and how they go into the model. `image_side`: the model shall not enlarge images beyond it."""
+
+    batches: list[Any]
+    form: Form
+    description: str
+    image_side: int | None = None
+    changed: str = ""  # what is different in the probe for it, for the header
+
+
+def synthesize_data(target: Target, settings: ProbeSettings) -> MadeUp:
+    """Two batches of random samples. Raises DataError when no input fits the model, or no target its output."""
     generator = torch.Generator().manual_seed(settings.seed)
-    count = 2 * size
-    inputs = synthesize_inputs(target.model, count, shapes=settings.input_shape, generator=generator)
     model = target.model
+    scenes = find_scenes(model, settings.input_shape[0] if settings.input_shape else None, settings.classes)
+    if scenes is not None:
+        size = settings.batch_size or IMAGES
+        device = next(model.parameters()).device
+        pairs = [scenes.make(size, device, generator) for _ in range(2)]
+        described = f"{2 * size} random samples in batches of {size}: {scenes}"
+        side = min(scenes.image[1:])
+        return MadeUp(pairs, Form("positional", inputs=2), described, side, describe_limit(model, side))
+    count = 2 * (settings.batch_size or SAMPLES)
+    inputs = synthesize_inputs(model, count, shapes=settings.input_shape, generator=generator)
+    size = settings.batch_size or _affordable(inputs.values)
+    count = 2 * size
+    inputs = replace(inputs, values=_first(inputs.values, count))
     modes = [(m, m.training) for m in model.modules()]
     try:
         model.train()
@@ -54,7 +83,15 @@ def synthesize_data(target: Target, settings: ProbeSettings) -> tuple[list[Any],
             named = dict(zip(keys, parts, strict=True))
             batches.append(named if label is None else {**named, "__target__": label})
     described = f"{count} random samples in batches of {size}: {inputs.description}"
-    return batches, form, described
+    return MadeUp(batches, form, described)
+
+
+def _affordable(values: Any) -> int:
+    """How many samples make a batch: fewer than usual where each is large."""
+    whole = values.values() if isinstance(values, dict) else values
+    numbers = sum(value[0].numel() for value in whole if isinstance(value, Tensor) and value.ndim)
+    most = NUMBERS // max(1, numbers)
+    return min(SAMPLES, max(FEWEST, 1 << max(0, most.bit_length() - 1)))
 
 
 def _rows(value: Any, start: int, size: int) -> Any:
@@ -91,6 +128,8 @@ def make_targets(
     shape = (count, *prediction.shape[1:])
     if first is not None and first.is_floating_point() and first.shape[1:] == prediction.shape[1:] and classes is None:
         return None if prediction.ndim > 2 else torch.randn(shape, generator=generator).to(prediction)
+    if classes is None and looks_like_flow(prediction, inputs):
+        return made_up_flow(shape, generator).to(prediction)
     if first is not None and not first.is_floating_point() and prediction.shape[1:-1] == first.shape[1:]:
         return _labels(shape[:-1], classes or prediction.shape[-1], generator, prediction)  # one per token
     if prediction.ndim == 1 or prediction.shape[1:].numel() == 1:

@@ -23,6 +23,7 @@ from gradcheck_kit.target.eager import compiling_nothing, make_eager
 from gradcheck_kit.target.keep import keep_random_state, keep_state, kept_generators
 from gradcheck_kit.target.keep_settings import keep_settings
 from gradcheck_kit.target.precision import LossScale, autocast
+from gradcheck_kit.target.resizing import limit_resizing
 from gradcheck_kit.target.task import Task
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -47,6 +48,7 @@ class Prepared:
     test_data: str
     batch_size: int | None
     supplied: tuple[str, ...]
+    image_side: int | None = None  # of made-up images: a model that enlarges images shall leave them so
 
     @property
     def optimizer_given(self) -> bool:
@@ -167,6 +169,8 @@ def workspace(prepared: Prepared, *, seed: int = 0, optimizer: Optimizer | str |
         make_eager(model)
         stack.enter_context(torch.enable_grad())
         stack.enter_context(compiling_nothing())
+        if prepared.image_side is not None:
+            limit_resizing(model, prepared.image_side)
         model.to(prepared.device)
         if isinstance(loss_fn, nn.Module):
             loss_fn.to(prepared.device)
