@@ -24,6 +24,18 @@ class Inputs:
     call: Literal["positional", "keyword", "mapping"]  # model(*values), model(**values), or model(values) with a dict
     description: str  # "images 3x64x64"
 
+    def named(self, model: nn.Module) -> dict[str, Any] | None:
+        """Returns the values by the names that forward gives them; None where it names none."""
+        if isinstance(self.values, dict):
+            return dict(self.values) if self.call == "keyword" else None
+        try:
+            parameters = list(inspect.signature(model.forward).parameters.values())[: len(self.values)]
+        except (TypeError, ValueError):  # a scripted module has no Python signature
+            return None
+        if len(parameters) < len(self.values) or any(p.kind != p.POSITIONAL_OR_KEYWORD for p in parameters):
+            return None
+        return {p.name: value for p, value in zip(parameters, self.values, strict=True)}
+
 
 def call_model(model: nn.Module, inputs: Inputs) -> Any:
     """Returns what the model returns for these inputs."""

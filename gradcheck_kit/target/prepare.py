@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -44,7 +44,7 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
         warnings.simplefilter("ignore")
         seed_everything(settings.seed)
         if settings.data or target.train_data is None:
-            train, test, form, names, synthetic = _supply_data(target, settings, supplied)
+            train, test, form, names, synthetic, loss_fn = _supply_data(target, settings, supplied)
         else:
             train = as_batches(target.train_data, target.train_name, settings, shuffle=True)
             test = (
@@ -52,10 +52,10 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
                 if target.test_data is None
                 else as_batches(target.test_data, target.test_name, settings, shuffle=False)
             )
-            form, synthetic = None, False
+            form, synthetic, loss_fn = None, False, None
             names = (describe(train, target.train_name), "" if test is None else describe(test, target.test_name))
         optimizers = _optimizers(target)
-        task = Task(form or Form("positional"), target.loss_fn, training_step=target.training_step)
+        task = Task(form or Form("positional"), target.loss_fn or loss_fn, training_step=target.training_step)
         prepared = Prepared(
             target.name or type(model).__name__, model, task, train, test, optimizers, settings, device, synthetic,
             not copyable(model, target.loss_fn, optimizers), *names, None, (),
@@ -122,7 +122,8 @@ def _refuse_empty(batch: Any) -> None:
 
 def _supply_data(
     target: Target, settings: ProbeSettings, supplied: list[str]
-) -> tuple[Iterable[Any], Iterable[Any] | None, Form | None, tuple[str, str], bool]:
+) -> tuple[Iterable[Any], Iterable[Any] | None, Form | None, tuple[str, str], bool, Callable[..., Tensor] | None]:
+    """Data for training and testing, its form, what the header says of both, whether it was made up, and its loss."""
     if settings.data:
         from gradcheck_kit.target.datasets import named_data
 
@@ -132,10 +133,10 @@ def _supply_data(
         size = settings.batch_size or 64
         train = DataLoader(named.train, size, shuffle=True)
         test = DataLoader(named.test, size)
-        return train, test, None, (named.description, f"its {len(named.test):,} test images"), False  # type: ignore[arg-type]
-    batches, form, description = synthesize_data(target, settings)
+        return train, test, None, (named.description, f"its {len(named.test):,} test images"), False, None  # type: ignore[arg-type]
+    made = synthesize_data(target, settings)
     supplied.append("no training data found: random inputs and targets, to be learned by heart")
-    return batches, None, form, (description, ""), True
+    return made.batches, None, made.form, (made.description, ""), True, made.loss_fn
 
 
 # ---- trying it once ----------------------------------------------------------------------------------------------

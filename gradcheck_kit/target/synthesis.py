@@ -3,58 +3,104 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradcheck_kit.errors import DataError
+from gradcheck_kit.rule import listed
 from gradcheck_kit.target import ProbeSettings, Target
 from gradcheck_kit.target.inputs import call_model, synthesize_inputs
 from gradcheck_kit.target.keep import keep_state
-from gradcheck_kit.target.task import Form, prediction_of
+from gradcheck_kit.target.own_loss import find_labels
+from gradcheck_kit.target.several_outputs import SummedLoss, further_outputs
+from gradcheck_kit.target.task import Form, prediction_of, tensors
 from gradcheck_kit.target.workspace import copyable
 
 
-def synthesize_data(target: Target, settings: ProbeSettings) -> tuple[list[Any], Form, str]:
+@dataclass(frozen=True, slots=True)
+class Synthetic:
+    """Batches that were made up, how they go through the model, and the loss where it takes more than one output."""
+
+    batches: Sequence[Any]
+    form: Form
+    description: str
+    loss_fn: Callable[..., Tensor] | None = None
+
+
+def synthesize_data(target: Target, settings: ProbeSettings) -> Synthetic:
+    """Two batches of inputs that the model accepts, with labels that it takes or targets that fit what it returns."""
     size = settings.batch_size or 32
     generator = torch.Generator().manual_seed(settings.seed)
     count = 2 * size
-    inputs = synthesize_inputs(target.model, count, shapes=settings.input_shape, generator=generator)
     model = target.model
+    inputs = synthesize_inputs(model, count, shapes=settings.input_shape, generator=generator)
+    described = f"{count} random samples in batches of {size}: {inputs.description}"
+    with _probed(model) as probe:
+        output = call_model(probe, replace(inputs, values=_first(inputs.values, size)))
+        values = list(inputs.values.values()) if isinstance(inputs.values, dict) else list(inputs.values)
+        targets = partial(make_targets, inputs=values, count=count, classes=settings.classes, generator=generator)
+        silent, named = not brings_own_loss(output), inputs.named(model)
+        if silent and named is not None and target.loss_fn is None:
+            labelled = find_labels(model, named, output, size=size, made=targets, generator=generator)
+            if labelled is not None:
+                form = Form("keyword", keys=tuple(labelled.values), target=labelled.labels[0])
+                described += f", and {listed(labelled.labels)}"
+                return Synthetic(_named(labelled.values, count, size), form, described)
+        made, loss_fn = _made_targets(target, probe, output, targets, size) if silent else ([], None)
+    if inputs.call == "positional":
+        label = len(values) if made else None
+        form = Form("positional", inputs=len(values), target=label, several_targets=len(made) > 1)
+        rows = [tuple(_rows(value, start, size) for value in (*values, *made)) for start in range(0, count, size)]
+        return Synthetic(rows, form, described, loss_fn)
+    keys = tuple(inputs.values) if isinstance(inputs.values, dict) else ()
+    form = Form(inputs.call, keys=keys if inputs.call == "keyword" else (), target="__target__" if made else None)
+    batches = _named(dict(zip(keys, values, strict=True)), count, size)
+    for batch, start in zip(batches, range(0, count, size), strict=True):
+        if made:
+            several = tuple(_rows(target, start, size) for target in made)
+            batch["__target__"] = several if len(made) > 1 else several[0]
+    return Synthetic(batches, form, described, loss_fn)
+
+
+def _made_targets(
+    target: Target, probe: nn.Module, output: Any, targets: Callable[[Any], Tensor | None], size: int
+) -> tuple[list[Tensor], Callable[..., Tensor] | None]:
+    """A target for the prediction and for each other output that is needed to reach all parameters, and their loss."""
+    main = targets(output)
+    if main is None:
+        return [], None
+    found = tensors(output)
+    places = further_outputs(probe, output) if target.loss_fn is None else []
+    made = {place: further for place in places if (further := targets(found[place])) is not None}
+    if not made:
+        return [main], None
+    several = [main, *made.values()]
+    return several, SummedLoss(output, [t[:size] for t in several], tuple(made))
+
+
+@contextmanager
+def _probed(model: nn.Module) -> Iterator[nn.Module]:
+    """Lends a copy of the model in training mode, or the model itself and puts it back."""
     modes = [(m, m.training) for m in model.modules()]
     try:
         model.train()
         probe = copy.deepcopy(model) if copyable(model, None, ()) else model
-        with torch.no_grad(), keep_state(model, None, []):
-            output = call_model(probe, replace(inputs, values=_first(inputs.values, size)))
+        with torch.enable_grad(), keep_state(model, None, []):
+            yield probe
     finally:
         for module, mode in modes:
             module.training = mode
-    values = inputs.values
-    whole: list[Any] = list(values.values()) if isinstance(values, dict) else list(values)
-    made = None if brings_own_loss(output) else make_targets(output, whole, count, settings.classes, generator)
-    keys = tuple(values) if isinstance(values, dict) else ()
-    form: Form
-    if inputs.call == "positional":
-        form = Form("positional", inputs=len(whole), target=None if made is None else len(whole))
-    elif inputs.call == "keyword":
-        form = Form("keyword", keys=keys, target=None if made is None else "__target__")
-    else:
-        form = Form("mapping", target=None if made is None else "__target__")
-    batches: list[Any] = []
-    for start in range(0, count, size):
-        parts = [_rows(value, start, size) for value in whole]
-        label = None if made is None else made[start : start + size]
-        if inputs.call == "positional":
-            batches.append((*parts, label) if label is not None else tuple(parts))
-        else:
-            named = dict(zip(keys, parts, strict=True))
-            batches.append(named if label is None else {**named, "__target__": label})
-    described = f"{count} random samples in batches of {size}: {inputs.description}"
-    return batches, form, described
+
+
+def _named(values: Mapping[str, Any], count: int, size: int) -> list[dict[str, Any]]:
+    """Batches of `size` rows, by name."""
+    return [{name: _rows(value, start, size) for name, value in values.items()} for start in range(0, count, size)]
 
 
 def _rows(value: Any, start: int, size: int) -> Any:
