@@ -11,8 +11,9 @@ from gradcheck_kit.rule import Finding, Skip, listed, rule
 def no_gradient(training: Training, wiring: Wiring | None) -> Iterator[Finding]:
     """A parameter that requires a gradient gets none, or exactly zero, at every recorded step.
 
-    Layers that never ran, or whose output changes nothing, are a warning; idle experts (layers that did not run beside
-    equal ones that did), and biases that the loss does not depend on, are nothing.
+    Layers that never ran, or whose output changes nothing, are a warning, and so is a gradient of zero that flows
+    around them in a run that learns; idle experts (layers that did not run beside equal ones that did), and biases that
+    the loss does not depend on, are nothing.
     """
     trainable = [p for p in training.parameters if p.trainable]
     if not trainable:
@@ -97,6 +98,7 @@ def _cut_off(training: Training, cut: list[ParameterRecord]) -> Iterator[Finding
     exactly_zero = any(g is not None for p in cut for g in p.gradient_max)
     border = _border(training)
     steps = len(training.recorded)
+    harmless = not training.harm and _flows_around(training, cut)
     kind = "a gradient of exactly zero" if exactly_zero else "no gradient"
     yield Finding(
         where=cut[0].layer or cut[0].name,
@@ -104,8 +106,19 @@ def _cut_off(training: Training, cut: list[ParameterRecord]) -> Iterator[Finding
         + (f"; {border}." if border else "."),
         evidence={"parameters": [p.name for p in cut], "exactly_zero": exactly_zero},
         fixes=tuple(_fixes(training, cut, border, exactly_zero=exactly_zero)),
-        severity="warning" if all(not p.is_weight for p in cut) and exactly_zero else None,
+        severity="warning" if exactly_zero and (harmless or all(not p.is_weight for p in cut)) else None,
     )
+
+
+def _flows_around(training: Training, cut: list[ParameterRecord]) -> bool:
+    """Weights before and after those without a gradient get one: they are on no way that all others depend on."""
+    orders = [p.order for p in cut if p.order is not None]
+    live = [
+        p.order
+        for p in training.parameters
+        if p.trainable and p.is_weight and p.order is not None and any(g for g in p.gradient_max)
+    ]
+    return bool(orders) and any(o < min(orders) for o in live) and any(o > max(orders) for o in live)
 
 
 def _count(parameters: list[ParameterRecord]) -> str:

@@ -31,7 +31,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "rexnet_100": {},
     "dla34": {},
     "selecsls42": {},
-    "vgg11_bn": {},
     # transformers and mixers
     "test_vit": {},
     "vit_tiny_patch16_224": {},
@@ -48,8 +47,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "convit_tiny": {},
     "pit_ti_224": {},
     "mixer_s32_224": {},
-    "gmlp_ti16_224": {"num_blocks": 4},
-    "resmlp_12_224": {"num_blocks": 2},
+    "gmlp_ti16_224": {},
+    "resmlp_12_224": {},
     # both
     "levit_128s": {},
     "mobilevit_xxs": {},
