@@ -22,6 +22,7 @@ from gradcheck_kit.target.trial import isolated
 MOST_TRIED = 48  # combinations of labels
 _LABELS = re.compile(r"(\w+_)?(labels?|targets?)")
 _PLACES = re.compile(r"(start|end)_positions?")
+_OBJECTS = re.compile(r"list\[dict\b", re.IGNORECASE)
 _SWITCHES = ("return_loss",)
 
 MakeTargets = Callable[[Any], Tensor | None]
@@ -35,18 +36,18 @@ class Labelled:
     labels: tuple[str, ...]
 
 
-def label_names(model: nn.Module) -> tuple[str, ...]:
-    """The optional arguments of forward that take what is to be learned, or that ask for the loss."""
+def label_names(model: nn.Module) -> dict[str, str]:
+    """The optional arguments of forward that take what is to be learned, or that ask for the loss; with their types."""
     try:
         parameters = inspect.signature(model.forward).parameters.values()
     except (TypeError, ValueError):  # a scripted module has no Python signature
-        return ()
-    return tuple(
-        p.name
+        return {}
+    return {
+        p.name: str(p.annotation)
         for p in parameters
         if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and (p.default is None or p.default is False)
         and (_LABELS.fullmatch(p.name) or _PLACES.fullmatch(p.name) or p.name in _SWITCHES)
-    )  # fmt: skip
+    }  # fmt: skip
 
 
 def find_labels(
@@ -63,10 +64,16 @@ def find_labels(
     `values` are inputs by name, `output` what the model returns for the first `size` rows of them, `made` makes up
     targets for an output. A decoder makes its inputs of the labels, if it does that.
     """
-    names = label_names(model)
-    if not names:
+    types = label_names(model)
+    if not types:
         return None
-    columns = [list(_candidates(name, model, values, output, made=made, generator=generator)) for name in names]
+    names = list(types)
+    columns = [
+        [_objects(len(next(iter(values.values()))), output, generator)]
+        if _OBJECTS.search(types[name])
+        else list(_candidates(name, model, values, output, made=made, generator=generator))
+        for name in names
+    ]
     without = {name: value for name, value in values.items() if not name.startswith("decoder_")}
     tried = 0
     for count in range(len(names), 0, -1):
@@ -103,6 +110,20 @@ def _brings_loss(model: nn.Module, values: Mapping[str, Any], size: int) -> bool
 def first_rows(values: Mapping[str, Any], size: int) -> dict[str, Any]:
     """The first `size` rows of all that has rows."""
     return {name: value[:size] if isinstance(value, Tensor | list) else value for name, value in values.items()}
+
+
+def _objects(rows: int, output: Any, generator: torch.Generator) -> list[dict[str, Tensor]]:
+    """Two objects in each image, as DETR has them: a class and a box (centre, width, height) in shares of the image."""
+    prediction = prediction_of(output)
+    # The last class of a detector stands for "no object".
+    classes = max(2, prediction.shape[-1] - 1) if prediction is not None and prediction.ndim else 2
+    return [
+        {
+            "class_labels": torch.randint(classes, (2,), generator=generator),
+            "boxes": torch.rand((2, 4), generator=generator) * 0.2 + 0.4,
+        }
+        for _ in range(rows)
+    ]
 
 
 def _candidates(

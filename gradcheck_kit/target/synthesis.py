@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gradcheck_kit.errors import DataError
 from gradcheck_kit.rule import listed
 from gradcheck_kit.target import ProbeSettings, Target
-from gradcheck_kit.target.inputs import call_model, synthesize_inputs
+from gradcheck_kit.target.inputs import call_model, described, synthesize_inputs
 from gradcheck_kit.target.keep import keep_state
 from gradcheck_kit.target.own_loss import find_labels
 from gradcheck_kit.target.several_outputs import SummedLoss, further_outputs
@@ -40,7 +40,7 @@ def synthesize_data(target: Target, settings: ProbeSettings) -> Synthetic:
     count = 2 * size
     model = target.model
     inputs = synthesize_inputs(model, count, shapes=settings.input_shape, generator=generator)
-    described = f"{count} random samples in batches of {size}: {inputs.description}"
+    samples = f"{count} random samples in batches of {size}: "
     with _probed(model) as probe:
         output = call_model(probe, replace(inputs, values=_first(inputs.values, size)))
         values = list(inputs.values.values()) if isinstance(inputs.values, dict) else list(inputs.values)
@@ -50,14 +50,15 @@ def synthesize_data(target: Target, settings: ProbeSettings) -> Synthetic:
             labelled = find_labels(model, named, output, size=size, made=targets, generator=generator)
             if labelled is not None:
                 form = Form("keyword", keys=tuple(labelled.values), target=labelled.labels[0])
-                described += f", and {listed(labelled.labels)}"
-                return Synthetic(_named(labelled.values, count, size), form, described)
+                kinds = [kind for name, kind in zip(named, inputs.kinds, strict=True) if name in labelled.values]
+                words = f"{samples}{described(kinds)}, and {listed(labelled.labels)}"
+                return Synthetic(_named(labelled.values, count, size), form, words)
         made, loss_fn = _made_targets(target, probe, output, targets, size) if silent else ([], None)
     if inputs.call == "positional":
         label = len(values) if made else None
         form = Form("positional", inputs=len(values), target=label, several_targets=len(made) > 1)
         rows = [tuple(_rows(value, start, size) for value in (*values, *made)) for start in range(0, count, size)]
-        return Synthetic(rows, form, described, loss_fn)
+        return Synthetic(rows, form, samples + inputs.description, loss_fn)
     keys = tuple(inputs.values) if isinstance(inputs.values, dict) else ()
     form = Form(inputs.call, keys=keys if inputs.call == "keyword" else (), target="__target__" if made else None)
     batches = _named(dict(zip(keys, values, strict=True)), count, size)
@@ -65,7 +66,7 @@ def synthesize_data(target: Target, settings: ProbeSettings) -> Synthetic:
         if made:
             several = tuple(_rows(target, start, size) for target in made)
             batch["__target__"] = several if len(made) > 1 else several[0]
-    return Synthetic(batches, form, described, loss_fn)
+    return Synthetic(batches, form, samples + inputs.description, loss_fn)
 
 
 def _made_targets(

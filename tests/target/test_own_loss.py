@@ -126,6 +126,26 @@ class Contrast(Text):
         return Output(F.cross_entropy(logits, torch.arange(len(logits))) if return_loss else None, logits)
 
 
+class Finder(nn.Module):
+    """Finds objects: a list with a class and a box for each of them in every image."""
+
+    main_input_name = "pixel_values"
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.classes, self.boxes = nn.Conv2d(3, 8, 3), nn.Linear(8, 5), nn.Linear(8, 4)
+
+    def forward(self, pixel_values, labels: list[dict] | None = None):
+        hidden = self.net(pixel_values).mean((2, 3))
+        logits, boxes = self.classes(hidden), self.boxes(hidden).sigmoid()
+        if labels is None:
+            return {"logits": logits, "pred_boxes": boxes}
+        first = torch.stack([found["class_labels"][0] for found in labels])
+        places = torch.stack([found["boxes"][0] for found in labels])
+        loss = F.cross_entropy(logits, first) + F.l1_loss(boxes, places)
+        return {"loss": loss, "logits": logits, "pred_boxes": boxes}
+
+
 class Pair(nn.Module):
     """Returns logits and loss, as small GPTs written from scratch do."""
 
@@ -150,6 +170,7 @@ BRING_THEIR_LOSS = {
     "an encoder and a decoder": (Translator, ("input_ids", "labels")),
     "speech": (Listener, ("input_values", "labels")),
     "text and images": (Contrast, ("input_ids", "pixel_values", "return_loss")),
+    "objects": (Finder, ("pixel_values", "labels")),
     "logits and loss": (Pair, ("idx", "targets")),
 }
 

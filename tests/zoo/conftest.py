@@ -4,7 +4,9 @@ import pytest
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "zoo_long: a probe of the zoo that is long enough to judge; run with -m zoo_long")
+    config.addinivalue_line(
+        "markers", "zoo_long: a probe of the zoo that is long enough to judge; run with -m zoo_long"
+    )
 
 
 def pytest_collection_modifyitems(config, items):

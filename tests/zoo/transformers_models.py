@@ -126,7 +126,7 @@ TINY: dict[str, dict[str, Any]] = {
         "context_length": 64,
     },
     "XLNetForSequenceClassification": {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64, "vocab_size": 99},
-    "ReformerModelWithLMHead": {
+    "ReformerForSequenceClassification": {
         "vocab_size": 99,
         "hidden_size": 32,
         "attention_head_size": 16,
@@ -136,7 +136,7 @@ TINY: dict[str, dict[str, Any]] = {
         "axial_pos_shape": [4, 8],
         "axial_pos_embds_dim": [16, 16],
         "max_position_embeddings": 32,
-        "is_decoder": True,
+        "is_decoder": False,
         "local_attn_chunk_length": 4,
         "lsh_attn_chunk_length": 4,
         "num_buckets": 2,
@@ -170,7 +170,12 @@ TINY: dict[str, dict[str, Any]] = {
         "window_size": 4,
         "num_labels": 10,
     },
-    "ConvNextForImageClassification": {"hidden_sizes": [8, 16, 32, 32], "depths": [1, 1, 1, 1], "num_labels": 10},
+    "ConvNextForImageClassification": {
+        "hidden_sizes": [8, 16, 32, 32],
+        "depths": [1, 1, 1, 1],
+        "image_size": 32,
+        "num_labels": 10,
+    },
     "ResNetForImageClassification": {
         "embedding_size": 8,
         "hidden_sizes": [8, 16],
@@ -190,6 +195,7 @@ TINY: dict[str, dict[str, Any]] = {
         "decoder_hidden_size": 16,
         "num_labels": 5,
     },
+    "YolosForObjectDetection": {**_VIT, "image_size": [32, 32], "num_detection_tokens": 5, "num_labels": 4},
     # images and text, sound
     "CLIPModel": {
         "text_config": {**_BERT, "eos_token_id": 2, "projection_dim": 16},
