@@ -111,14 +111,16 @@ def _cut_off(training: Training, cut: list[ParameterRecord]) -> Iterator[Finding
 
 
 def _flows_around(training: Training, cut: list[ParameterRecord]) -> bool:
-    """Weights before and after those without a gradient get one: they are on no way that all others depend on."""
-    orders = [p.order for p in cut if p.order is not None]
-    live = [
-        p.order
-        for p in training.parameters
-        if p.trainable and p.is_weight and p.order is not None and any(g for g in p.gradient_max)
-    ]
-    return bool(orders) and any(o < min(orders) for o in live) and any(o > max(orders) for o in live)
+    """Weights before and after those without a gradient get one, so they are on no way that all others depend on.
+
+    A parameter that a module holds beside its layers has no place of its own: these layers get one instead.
+    """
+    live = [p for p in training.parameters if p.trainable and p.is_weight and any(g for g in p.gradient_max)]
+    orders = [p.order for p in live if p.order is not None]
+    places = [p.order for p in cut if p.order is not None]
+    held = [f"{p.layer}." if p.layer else "" for p in cut if p.order is None]
+    beside = all(any(other.layer.startswith(prefix) for other in live) for prefix in held)
+    return beside and (not places or (any(o < min(places) for o in orders) and any(o > max(places) for o in orders)))
 
 
 def _count(parameters: list[ParameterRecord]) -> str:

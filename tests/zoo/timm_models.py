@@ -46,7 +46,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "gmlp_ti16_224": {"img_size": 64},
     "resmlp_12_224": {"img_size": 64},
     # both
-    "levit_128s": {"img_size": 64},
+    "levit_128s": {},
     "mobilevit_xxs": {},
     "poolformer_s12": {},
     "coatnet_pico_rw_224": {"img_size": 64},
