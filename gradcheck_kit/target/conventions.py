@@ -31,8 +31,7 @@ def configurations(model: nn.Module) -> Iterator[Any]:
 
 def stated_size(model: nn.Module) -> int | None:
     """The image size that a model, its configuration or the layer that cuts its patches states."""
-    owners = (model, *configurations(model), getattr(model, "patch_embed", None))
-    for owner in owners:
+    for owner in (model, *configurations(model), *model.modules()):
         for name in ("image_size", "img_size"):
             size = _side(getattr(owner, name, None))
             if size is not None:

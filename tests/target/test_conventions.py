@@ -67,7 +67,6 @@ def test_it_reads_nothing_of_a_module_called_config():
     [
         ({"image_size": 40}, 40),
         ({"config": config(image_size=[40, 30])}, 40),
-        ({"patch_embed": config(img_size=(56, 56))}, 56),
         ({"pretrained_cfg": {"input_size": (3, 72, 72), "fixed_input_size": True}}, 72),
         ({"default_cfg": {"input_size": (3, 72, 72)}}, None),
         ({}, None),
@@ -78,6 +77,12 @@ def test_it_reads_the_size_of_images(attributes, size):
     for name, value in attributes.items():
         setattr(model, name, value)
     assert stated_size(model) == size
+
+
+def test_it_reads_the_size_of_the_layer_that_cuts_patches():
+    patches = nn.Conv2d(3, 8, 8, 8)
+    patches.img_size = (56, 56)
+    assert stated_size(nn.Sequential(nn.Identity(), nn.Sequential(patches))) == 56
 
 
 def test_it_offers_texts_to_choose_among_before_texts_of_one_token():
