@@ -18,7 +18,7 @@ from gradcheck_kit.experiments.training import trained_tensors
 from gradcheck_kit.facts import ClassAccuracy, Evaluation, RandomOperation
 from gradcheck_kit.observe.functions import ModuleStack, source_line
 from gradcheck_kit.observe.outputs import sites
-from gradcheck_kit.target.batches import endless
+from gradcheck_kit.target.batches import batch_size_of, endless
 from gradcheck_kit.target.blame import located
 from gradcheck_kit.target.task import tensors
 from gradcheck_kit.target.workspace import Workspace, workspace
@@ -85,7 +85,7 @@ def _count(work: Workspace, probe: Probe) -> _Counts:
         for batch in test:
             moved = work.to_device(batch)
             output = work.task.forward(work.model, moved)
-            size = next((len(t) for t in tensors(moved) if t.ndim), 1)
+            size = batch_size_of(moved) or 1
             counts.samples += size
             try:
                 counts.loss_sum += float(work.task.loss(output, moved)) * size

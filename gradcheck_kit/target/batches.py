@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -104,6 +104,11 @@ def move(batch: Any, device: torch.device) -> Any:
 
 
 def batch_size_of(batch: Any) -> int | None:
+    """How many samples a batch holds: one per dict in a list of them, as detectors take, else one per row."""
+    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, list | tuple) else ()
+    for part in parts:
+        if isinstance(part, list | tuple) and part and all(isinstance(item, Mapping) for item in part):
+            return len(part)
     return next((len(t) for t in tensors(batch) if t.ndim), None)
 
 

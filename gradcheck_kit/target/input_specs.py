@@ -14,7 +14,7 @@ from torch.nn.modules import batchnorm, conv
 
 from gradcheck_kit.target.conventions import Vocabulary, stated_size
 
-SIZES = (64, 32, 28, 224, 96, 128, 48, 16, 84, 227, 256, 299, 8)
+SIZES = (64, 32, 28, 96, 128, 224, 48, 16, 84, 227, 256, 299, 8)
 LENGTHS = (16, 8, 32, 64, 1)
 SIGNAL_LENGTHS = (128, 64, 32, 256, 100, 1024, 16, 3000, 16000)
 VOLUMES = ((8, 32), (16, 64), (16, 112), (16, 32), (32, 32), (16, 224))  # frames or depth, height and width

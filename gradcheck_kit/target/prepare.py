@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from gradcheck_kit.target import ProbeSettings, Target
 from gradcheck_kit.target.batches import as_batches, batch_size_of, describe, first_batch
 from gradcheck_kit.target.blame import located, shape_of, signature_of
 from gradcheck_kit.target.keep import keep_random_state, keep_state, kept_generators
-from gradcheck_kit.target.synthesis import synthesize_data
+from gradcheck_kit.target.synthesis import MadeUp, synthesize_data
 from gradcheck_kit.target.task import Form, Task, find_form, find_loss, prediction_of
 from gradcheck_kit.target.workspace import DEFAULT_RATES, Prepared, copyable, seed_everything, workspace
 
@@ -44,7 +44,7 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
         warnings.simplefilter("ignore")
         seed_everything(settings.seed)
         if settings.data or target.train_data is None:
-            train, test, form, names, synthetic, loss_fn = _supply_data(target, settings, supplied)
+            train, test, form, names, made = _supply_data(target, settings, supplied)
         else:
             train = as_batches(target.train_data, target.train_name, settings, shuffle=True)
             test = (
@@ -52,13 +52,15 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
                 if target.test_data is None
                 else as_batches(target.test_data, target.test_name, settings, shuffle=False)
             )
-            form, synthetic, loss_fn = None, False, None
+            form, made = None, None
             names = (describe(train, target.train_name), "" if test is None else describe(test, target.test_name))
         optimizers = _optimizers(target)
-        task = Task(form or Form("positional"), target.loss_fn or loss_fn, training_step=target.training_step)
+        loss_fn = target.loss_fn or (made.loss_fn if made else None)
+        task = Task(form or Form("positional"), loss_fn, training_step=target.training_step)
         prepared = Prepared(
-            target.name or type(model).__name__, model, task, train, test, optimizers, settings, device, synthetic,
-            not copyable(model, target.loss_fn, optimizers), *names, None, (),
+            target.name or type(model).__name__, model, task, train, test, optimizers, settings, device,
+            made is not None, not copyable(model, target.loss_fn, optimizers), *names, None, (),
+            made.image_side if made else None,
         )  # fmt: skip
     with kept_generators(train, test):
         batch = first_batch(train, target.train_name)
@@ -122,8 +124,8 @@ def _refuse_empty(batch: Any) -> None:
 
 def _supply_data(
     target: Target, settings: ProbeSettings, supplied: list[str]
-) -> tuple[Iterable[Any], Iterable[Any] | None, Form | None, tuple[str, str], bool, Callable[..., Tensor] | None]:
-    """Data for training and testing, its form, what the header says of both, whether it was made up, and its loss."""
+) -> tuple[Iterable[Any], Iterable[Any] | None, Form | None, tuple[str, str], MadeUp | None]:
+    """Data for training and testing, its form, what the header says of both, and what was made up of it."""
     if settings.data:
         from gradcheck_kit.target.datasets import named_data
 
@@ -133,10 +135,12 @@ def _supply_data(
         size = settings.batch_size or 64
         train = DataLoader(named.train, size, shuffle=True)
         test = DataLoader(named.test, size)
-        return train, test, None, (named.description, f"its {len(named.test):,} test images"), False, None  # type: ignore[arg-type]
+        names = (named.description, f"its {len(named.test):,} test images")  # type: ignore[arg-type]
+        return train, test, None, names, None
     made = synthesize_data(target, settings)
     supplied.append("no training data found: random inputs and targets, to be learned by heart")
-    return made.batches, None, made.form, (made.description, ""), True, made.loss_fn
+    supplied.extend(filter(None, [made.changed]))
+    return made.batches, None, made.form, (made.description, ""), made
 
 
 # ---- trying it once ----------------------------------------------------------------------------------------------

@@ -15,31 +15,53 @@ from torch import Tensor, nn
 from gradcheck_kit.errors import DataError
 from gradcheck_kit.rule import listed
 from gradcheck_kit.target import ProbeSettings, Target
+from gradcheck_kit.target.detection import IMAGES, find_scenes
+from gradcheck_kit.target.flow import looks_like_flow, made_up_flow
 from gradcheck_kit.target.inputs import call_model, described, synthesize_inputs
 from gradcheck_kit.target.keep import keep_state
 from gradcheck_kit.target.own_loss import find_labels
+from gradcheck_kit.target.resizing import describe_limit
 from gradcheck_kit.target.several_outputs import SummedLoss, further_outputs
 from gradcheck_kit.target.task import Form, prediction_of, tensors
 from gradcheck_kit.target.workspace import copyable
 
+SAMPLES = 32  # in a batch, unless they are large
+FEWEST = 4  # of large ones
+NUMBERS = 2**20  # in a batch of large ones, which a probe without a GPU still gets through
+
 
 @dataclass(frozen=True, slots=True)
-class Synthetic:
-    """Batches that were made up, how they go through the model, and the loss where it takes more than one output."""
+class MadeUp:
+    """Batches and how they go into the model. `image_side`: the model shall not enlarge images beyond it."""
 
     batches: Sequence[Any]
     form: Form
     description: str
-    loss_fn: Callable[..., Tensor] | None = None
+    image_side: int | None = None
+    changed: str = ""  # what is different in the probe for it, for the header
+    loss_fn: Callable[..., Tensor] | None = None  # where it takes more than one output
 
 
-def synthesize_data(target: Target, settings: ProbeSettings) -> Synthetic:
-    """Two batches of inputs that the model accepts, with labels that it takes or targets that fit what it returns."""
-    size = settings.batch_size or 32
+def synthesize_data(target: Target, settings: ProbeSettings) -> MadeUp:
+    """Two batches of inputs that the model accepts, with labels that it takes or targets that fit what it returns.
+
+    Raises DataError when no input fits the model, or no target its output.
+    """
     generator = torch.Generator().manual_seed(settings.seed)
-    count = 2 * size
     model = target.model
+    scenes = find_scenes(model, settings.input_shape[0] if settings.input_shape else None, settings.classes)
+    if scenes is not None:
+        size = settings.batch_size or IMAGES
+        device = next(model.parameters()).device
+        pairs = [scenes.make(size, device, generator) for _ in range(2)]
+        words = f"{2 * size} random samples in batches of {size}: {scenes}"
+        side = min(scenes.image[1:])
+        return MadeUp(pairs, Form("positional", inputs=2), words, side, describe_limit(model, side))
+    count = 2 * (settings.batch_size or SAMPLES)
     inputs = synthesize_inputs(model, count, shapes=settings.input_shape, generator=generator)
+    size = settings.batch_size or _affordable(inputs.values)
+    count = 2 * size
+    inputs = replace(inputs, values=_first(inputs.values, count))
     samples = f"{count} random samples in batches of {size}: "
     with _probed(model) as probe:
         output = call_model(probe, replace(inputs, values=_first(inputs.values, size)))
@@ -52,13 +74,13 @@ def synthesize_data(target: Target, settings: ProbeSettings) -> Synthetic:
                 form = Form("keyword", keys=tuple(labelled.values), target=labelled.labels[0])
                 kinds = [kind for name, kind in zip(named, inputs.kinds, strict=True) if name in labelled.values]
                 words = f"{samples}{described(kinds)}, and {listed(labelled.labels)}"
-                return Synthetic(_named(labelled.values, count, size), form, words)
+                return MadeUp(_named(labelled.values, count, size), form, words)
         made, loss_fn = _made_targets(target, probe, output, targets, size) if silent else ([], None)
     if inputs.call == "positional":
         label = len(values) if made else None
         form = Form("positional", inputs=len(values), target=label, several_targets=len(made) > 1)
         rows = [tuple(_rows(value, start, size) for value in (*values, *made)) for start in range(0, count, size)]
-        return Synthetic(rows, form, samples + inputs.description, loss_fn)
+        return MadeUp(rows, form, samples + inputs.description, loss_fn=loss_fn)
     keys = tuple(inputs.values) if isinstance(inputs.values, dict) else ()
     form = Form(inputs.call, keys=keys if inputs.call == "keyword" else (), target="__target__" if made else None)
     batches = _named(dict(zip(keys, values, strict=True)), count, size)
@@ -66,7 +88,7 @@ def synthesize_data(target: Target, settings: ProbeSettings) -> Synthetic:
         if made:
             several = tuple(_rows(target, start, size) for target in made)
             batch["__target__"] = several if len(made) > 1 else several[0]
-    return Synthetic(batches, form, samples + inputs.description, loss_fn)
+    return MadeUp(batches, form, samples + inputs.description, loss_fn=loss_fn)
 
 
 def _made_targets(
@@ -104,6 +126,14 @@ def _named(values: Mapping[str, Any], count: int, size: int) -> list[dict[str, A
     return [{name: _rows(value, start, size) for name, value in values.items()} for start in range(0, count, size)]
 
 
+def _affordable(values: Any) -> int:
+    """How many samples make a batch: fewer than usual where each is large."""
+    whole = values.values() if isinstance(values, dict) else values
+    numbers = sum(value[0].numel() for value in whole if isinstance(value, Tensor) and value.ndim)
+    most = NUMBERS // max(1, numbers)
+    return min(SAMPLES, max(FEWEST, 1 << max(0, most.bit_length() - 1)))
+
+
 def _rows(value: Any, start: int, size: int) -> Any:
     return value[start : start + size] if isinstance(value, Tensor | list) else value
 
@@ -138,6 +168,8 @@ def make_targets(
     shape = (count, *prediction.shape[1:])
     if first is not None and first.is_floating_point() and first.shape[1:] == prediction.shape[1:] and classes is None:
         return None if prediction.ndim > 2 else torch.randn(shape, generator=generator).to(prediction)
+    if classes is None and looks_like_flow(prediction, inputs):
+        return made_up_flow(shape, generator).to(prediction)
     if first is not None and not first.is_floating_point() and prediction.shape[1:-1] == first.shape[1:]:
         return _labels(shape[:-1], classes or prediction.shape[-1], generator, prediction)  # one per token
     if prediction.ndim == 1 or prediction.shape[1:].numel() == 1:

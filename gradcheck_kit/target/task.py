@@ -17,6 +17,7 @@ from torch.nn import functional as F  # torch's own convention
 from torch.utils import _pytree as pytree
 
 from gradcheck_kit.errors import DataError, ProbeError
+from gradcheck_kit.target.flow import DECAY, refinements, sequence_loss
 
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
 
@@ -294,6 +295,9 @@ def find_loss(task: Task, output: Any, batch: Any, *, name: Callable[[Callable[.
     if task.loss_fn is None:
         if brings_loss(output, labelled=task.form.labelled):
             return replace(task, loss_name="the model's own loss")
+        if refined := refinements(output, target):
+            name_of_it = f"L1Loss of {len(refined)} successive predictions, each weighing {DECAY:g} of the next"
+            return replace(task, loss_fn=sequence_loss, loss_name=name_of_it)
         function, description = infer_loss(prediction_of(output), target, args)
         if target is None:
             return replace(task, loss_fn=function, loss_style="reconstruction", loss_name=description)

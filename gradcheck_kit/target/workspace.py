@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from gradcheck_kit.target import ProbeSettings
 from gradcheck_kit.target.batches import move
 from gradcheck_kit.target.keep import keep_random_state, keep_state, kept_generators
+from gradcheck_kit.target.resizing import limit_resizing
 from gradcheck_kit.target.task import Task
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -43,6 +44,7 @@ class Prepared:
     test_data: str
     batch_size: int | None
     supplied: tuple[str, ...]
+    image_side: int | None = None  # of made-up images: a model that enlarges images shall leave them so
 
     @property
     def optimizer_given(self) -> bool:
@@ -127,6 +129,8 @@ def workspace(prepared: Prepared, *, seed: int = 0, optimizer: Optimizer | str |
         else:
             model, loss_fn, optimizers = copied(model, loss_fn, optimizers)
         stack.enter_context(torch.enable_grad())
+        if prepared.image_side is not None:
+            limit_resizing(model, prepared.image_side)
         model.to(prepared.device)
         if isinstance(loss_fn, nn.Module):
             loss_fn.to(prepared.device)
