@@ -37,6 +37,8 @@ def evaluate(probe: Probe) -> Evaluation:
         if probe.trained is not None:
             with torch.no_grad():
                 for tensor, value in zip(trained_tensors(work), probe.trained, strict=True):
+                    if tensor.shape != value.shape:  # a buffer that the first forward pass gives its size
+                        tensor.data = torch.empty_like(value)
                     tensor.copy_(value)
         reestimated = probe.trained is not None and _reestimate_norms(work, probe)
         work.model.eval()

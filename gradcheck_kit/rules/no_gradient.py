@@ -11,8 +11,9 @@ from gradcheck_kit.rule import Finding, Skip, listed, rule
 def no_gradient(training: Training, wiring: Wiring | None) -> Iterator[Finding]:
     """A parameter that requires a gradient gets none, or exactly zero, at every recorded step.
 
-    Layers that never ran, or whose output changes nothing, are a warning; idle experts (layers that did not run beside
-    equal ones that did), and biases that the loss does not depend on, are nothing.
+    Layers that never ran, or whose output changes nothing, are a warning, and so is a gradient of zero that flows
+    around them in a run that learns; idle experts (layers that did not run beside equal ones that did), and biases that
+    the loss does not depend on, are nothing.
     """
     trainable = [p for p in training.parameters if p.trainable]
     if not trainable:
@@ -108,6 +109,8 @@ def _cut_off(training: Training, cut: list[ParameterRecord]) -> Iterator[Finding
     exactly_zero = any(g is not None for p in cut for g in p.gradient_rms)
     border = _border(training)
     steps = len(training.recorded)
+    harmless = not training.harm and _flows_around(training, cut)
+    no_weight = all(not p.is_weight for p in cut)
     kind = "a gradient of exactly zero" if exactly_zero else "no gradient"
     yield Finding(
         where=cut[0].layer or cut[0].name,
@@ -116,8 +119,21 @@ def _cut_off(training: Training, cut: list[ParameterRecord]) -> Iterator[Finding
         evidence={"parameters": [p.name for p in cut], "exactly_zero": exactly_zero},
         fixes=tuple(_fixes(training, cut, border, exactly_zero=exactly_zero)),
         # Where no output was seen (a compiled model), a layer that never ran cannot be told from one that is cut off.
-        severity="warning" if (all(not p.is_weight for p in cut) and exactly_zero) or not training.outputs else None,
+        severity="warning" if not training.outputs or (exactly_zero and (harmless or no_weight)) else None,
     )
+
+
+def _flows_around(training: Training, cut: list[ParameterRecord]) -> bool:
+    """Weights before and after those without a gradient get one, so they are on no way that all others depend on.
+
+    A parameter that a module holds beside its layers has no place of its own: these layers get one instead.
+    """
+    live = [p for p in training.parameters if p.trainable and p.is_weight and any(g for g in p.gradient_rms)]
+    orders = [p.order for p in live if p.order is not None]
+    places = [p.order for p in cut if p.order is not None]
+    held = [f"{p.layer}." if p.layer else "" for p in cut if p.order is None]
+    beside = all(any(other.layer.startswith(prefix) for other in live) for prefix in held)
+    return beside and (not places or (any(o < min(places) for o in orders) and any(o > max(places) for o in orders)))
 
 
 def _count(parameters: list[ParameterRecord]) -> str:

@@ -32,6 +32,9 @@ def vanishing_gradient(training: Training, *, ratio: float = 1e-3) -> Iterator[F
     if found >= ratio:
         return
     harm = training.harm
+    if not harm and not training.long_enough:
+        # A zero-initialised head or a LayerScale of 1e-5 lets next to nothing through in its first steps.
+        raise Skip(f"{len(training.losses)} steps are too few to tell; use --steps 10 or more")
     first, last = present[0][0], present[-1][0]
     shrinkage = found ** (-1 / max(1, len(present) - 1))
     message = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import re
 from collections import deque
@@ -12,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import nn
 
+from gradcheck_kit.target.conventions import vocabulary
 from gradcheck_kit.target.input_specs import (
     SIZES,
     WHOLE,
@@ -21,6 +23,7 @@ from gradcheck_kit.target.input_specs import (
     given_specs,
     input_specs,
     layer_specs,
+    tokens,
 )
 from gradcheck_kit.target.trial import Failure, Trial
 
@@ -82,6 +85,8 @@ class Search:
         self.trial, self.plan, self.shapes, self.dtype, self.device = trial, plan, shapes, dtype, device
         self.failures: dict[Specs, Failure] = {}
         self._entries = entry_specs(trial.model)
+        self._vocabulary = vocabulary(trial.model)
+        self._optional = _keywords(trial.model) if plan.call == "keyword" else ()
         linear = [module.out_features for module in trial.model.modules() if isinstance(module, nn.Linear)]
         self._classes = linear[-1] if linear and linear[-1] > 1 else 2
         self._consumers: dict[int, nn.Module] = {}
@@ -125,7 +130,7 @@ class Search:
         return failure.training and len(alike) >= SAME_IN_TRAINING
 
     def _learn(self, specs: Specs, failure: Failure) -> None:
-        if self._named_another(failure):
+        if self._named_another(failure) or self._complained_of_another(failure):
             self._queue, self._later, self._odd = self._candidates(), deque(), None
             return
         if self._found_entered(failure):
@@ -160,6 +165,16 @@ class Search:
         self.failures.clear()
         return True
 
+    def _complained_of_another(self, failure: Failure) -> bool:
+        """Takes up an argument that the message names ("You have to specify pixel_values"), or must not be None."""
+        words = [*re.findall(r"\w+", failure.error), *(failure.absent if "NoneType" in failure.error else ())]
+        new = next((name for name in self._optional if name in words and name not in self.plan.names), None)
+        if new is None:
+            return False
+        self.plan = replace(self.plan, names=(*self.plan.names, new))
+        self.failures.clear()
+        return True
+
     def _found_entered(self, failure: Failure) -> bool:
         """Remembers which layer an input enters, now that this layer has refused it."""
         layer = failure.consumer
@@ -179,12 +194,34 @@ class Search:
             if place in self._consumers:
                 entries, turn = [layer_specs(self._consumers[place]), *entries], 0
             if place < len(self.shapes):
-                columns.append(given_specs(name, self.shapes[place], entries, self._classes))
+                column = given_specs(name, self.shapes[place], entries, self._classes)
             else:
                 # Among several, one that no embedding has refused is no sequence of tokens, though it may pass for one.
                 floats_first = len(self.plan.names) > 1 and place not in self._consumers
-                columns.append(input_specs(name, turn, entries, self._classes, floats_first=floats_first))
+                column = input_specs(name, turn, entries, self._classes, floats_first=floats_first)
+            columns.append(self._in_vocabulary(column))
         return map(_aligned, _together(columns))
+
+    def _in_vocabulary(self, column: list[Spec]) -> list[Spec]:
+        """Among embeddings, the one of the stated vocabulary takes the text: others are for positions and the like."""
+        size = self._vocabulary.size
+        if column[0].kind == "token" and any(spec.kind == "token" and spec.bound == size for spec in column):
+            text = [spec for spec in column if spec.kind == "token" and spec.bound == size]
+            # Texts to choose among; before a text of one token, which hides what happens between tokens.
+            several = tokens(text[0].bound, 2, *text[0].shape)
+            short = next((place for place, spec in enumerate(text) if spec.shape in ((1,), ())), len(text))
+            rest = [spec for spec in column if spec not in text]
+            column = [*text[:short], several, *text[short:], *rest]
+        return [replace(spec, vocabulary=self._vocabulary) if spec.kind == "token" else spec for spec in column]
+
+
+def _keywords(model: nn.Module) -> tuple[str, ...]:
+    """Returns the names of what forward may be given, besides what it returns and how."""
+    try:
+        parameters = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):  # a scripted module has no Python signature
+        return ()
+    return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
 
 
 def _stem(name: str) -> str:

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn.modules import batchnorm, conv
 
+from gradcheck_kit.target.conventions import Vocabulary, stated_size
+
 SIZES = (64, 32, 28, 96, 128, 224, 48, 16, 84, 227, 256, 299, 8)
 LENGTHS = (16, 8, 32, 64, 1)
 SIGNAL_LENGTHS = (128, 64, 32, 256, 100, 1024, 16, 3000, 16000)
@@ -28,6 +30,7 @@ class Spec:
     bound: int = 0  # tokens lie below it; the length; the value that fills a mask
     dtype: torch.dtype | None = None  # of a mask
     free: tuple[int, ...] = field(default=(), compare=False)
+    vocabulary: Vocabulary = field(default=Vocabulary(), compare=False)  # which tokens are not to be drawn
 
     def __str__(self) -> str:
         shape = "x".join(map(str, self.shape))
@@ -58,10 +61,21 @@ class Spec:
         if self.kind == "mask":
             return torch.full(shape, self.bound, dtype=self.dtype or dtype, device=device)
         if self.kind == "token":
-            return torch.randint(self.bound, shape, generator=generator, device=source).to(device)
+            return self._tokens(shape, generator).to(device)
         # Half-precision normals differ between devices; drawn in float32 they are the same numbers everywhere.
         drawn = torch.float32 if dtype.itemsize < torch.float32.itemsize else dtype
         return torch.randn(shape, generator=generator, dtype=drawn, device=source).to(device, dtype)
+
+    def _tokens(self, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+        ordinary = sorted(set(range(self.bound)) - set(self.vocabulary.special)) if self.vocabulary.special else []
+        if len(ordinary) < 2:
+            return torch.randint(self.bound, shape, generator=generator, device=generator.device)
+        places = torch.randint(len(ordinary), shape, generator=generator, device=generator.device)
+        drawn = torch.tensor(ordinary, device=generator.device)[places]
+        end = self.vocabulary.end
+        if end is not None and end < self.bound and len(shape) > 1 and shape[-1] > 1:
+            drawn[..., -1] = end  # one end in each text, as tokenizers write it
+        return drawn
 
 
 def floats(*shape: int, free: tuple[int, ...] = ()) -> Spec:
@@ -198,7 +212,7 @@ def entry_specs(model: nn.Module) -> list[list[Spec]]:
     flattened = weighted = False
     for name, layer in _leaves("", model):
         flattened = flattened or isinstance(layer, nn.Flatten)
-        specs = _preferred(layer_specs(layer, flattened=flattened), _stated_size(model))
+        specs = _preferred(layer_specs(layer, flattened=flattened), stated_size(model))
         if not specs or specs in known or specs in late:
             continue
         norm = isinstance(layer, _NORMS)
@@ -218,17 +232,6 @@ def _tables(model: nn.Module) -> Iterator[list[Spec]]:
         columns = [child.num_embeddings for child in module.children() if isinstance(child, nn.Embedding)]
         if isinstance(module, nn.ModuleList | nn.ModuleDict) and 1 < len(columns) == len(module):
             yield [tokens(min(columns), len(columns))]
-
-
-def _stated_size(model: nn.Module) -> int | None:
-    """Returns the image size that a model or its configuration states, as vision transformers do."""
-    for owner in (model, getattr(model, "config", None)):
-        for name in ("image_size", "img_size"):
-            size = getattr(owner, name, None)
-            size = size[0] if isinstance(size, tuple | list) and size else size
-            if isinstance(size, int):
-                return size
-    return None
 
 
 def _preferred(specs: list[Spec], size: int | None) -> list[Spec]:

@@ -22,7 +22,23 @@ class Inputs:
 
     values: tuple[Any, ...] | dict[str, Any]
     call: Literal["positional", "keyword", "mapping"]  # model(*values), model(**values), or model(values) with a dict
-    description: str  # "images 3x64x64"
+    kinds: tuple[str, ...]  # what each is: "images 3x64x64"
+
+    @property
+    def description(self) -> str:
+        return described(self.kinds)
+
+    def named(self, model: nn.Module) -> dict[str, Any] | None:
+        """Returns the values by the names that forward gives them; None where it names none."""
+        if isinstance(self.values, dict):
+            return dict(self.values) if self.call == "keyword" else None
+        try:
+            parameters = list(inspect.signature(model.forward).parameters.values())[: len(self.values)]
+        except (TypeError, ValueError):  # a scripted module has no Python signature
+            return None
+        if len(parameters) < len(self.values) or any(p.kind != p.POSITIONAL_OR_KEYWORD for p in parameters):
+            return None
+        return {p.name: value for p, value in zip(parameters, self.values, strict=True)}
 
 
 def call_model(model: nn.Module, inputs: Inputs) -> Any:
@@ -54,7 +70,7 @@ def synthesize_inputs(
         specs = search.fitting()
         if specs is not None:
             values = search.plan.bind([spec.make(samples, dtype, device, generator) for spec in specs])
-            return Inputs(values, plan.call, _description(specs))
+            return Inputs(values, plan.call, tuple(map(str, specs)))
         # A plan whose batch was never asked for a key was no plan at all.
         if search.failures and (search.plan.names or not search.plan.asks):
             searches.append(search)
@@ -119,9 +135,10 @@ def _main_inputs(model: nn.Module, parameters: list[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name in parameters)
 
 
-def _description(specs: Sequence[object]) -> str:
-    words = ", ".join(map(str, specs)) or "no inputs"
-    return words if len(specs) < 2 else f"{len(specs)} inputs: {words}"
+def described(kinds: Sequence[object]) -> str:
+    """Several inputs in words: "2 inputs: vectors of 3, vectors of 5"."""
+    words = ", ".join(map(str, kinds)) or "no inputs"
+    return words if len(kinds) < 2 else f"{len(kinds)} inputs: {words}"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -135,7 +152,7 @@ def _complaint(search: Search) -> str:
     accepted = [specs for specs, failure in search.failures.items() if failure.training]
     if last.training:
         return (
-            f"the model takes {_description(accepted[0])} in evaluation mode, but in training mode its forward raised "
+            f"the model takes {described(accepted[0])} in evaluation mode, but in training mode its forward raised "
             f"{last.error}: give it data to train on, in `train_loader` or with --data"
         )
     same = len(failures) > 1 and all((f.error, f.line) == (first.error, first.line) for f in failures)
@@ -144,7 +161,7 @@ def _complaint(search: Search) -> str:
     if search.shapes:
         given = " ".join("--input " + "x".join(map(str, shape)) for shape in search.shapes)
         return f"the model does not accept {given}: {first}"
-    tried = list(dict.fromkeys(map(_description, search.failures)))
+    tried = list(dict.fromkeys(map(described, search.failures)))
     more = f" and {len(tried) - 3} more" if len(tried) > 3 else ""
     return (
         f"nothing that was tried fits the model ({'; '.join(tried[:3])}{more}), the first was answered with {first}: "

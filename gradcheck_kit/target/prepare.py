@@ -22,7 +22,7 @@ from gradcheck_kit.target.eager import compiled_parts, eager, inside
 from gradcheck_kit.target.keep import keep_random_state, keep_state, kept_generators
 from gradcheck_kit.target.lazy_modules import is_lazy, materialized
 from gradcheck_kit.target.precision import find_precision
-from gradcheck_kit.target.synthesis import synthesize_data
+from gradcheck_kit.target.synthesis import MadeUp, synthesize_data
 from gradcheck_kit.target.task import Form, Task, find_form, find_loss, prediction_of
 from gradcheck_kit.target.workspace import DEFAULT_RATES, Prepared, copyable, seed_everything, workspace
 
@@ -43,7 +43,7 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
             f"{target.name or 'the model'} is on the meta device and has no values; build it on the CPU, "
             "or call model.to_empty(device='cpu') and initialise it"
         )
-    image_side: int | None = None
+    made: MadeUp | None = None
     with keep_random_state(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         seed_everything(settings.seed)
@@ -52,21 +52,20 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
             model = target.model
         if settings.data or target.train_data is None:
             with keep_state(model, target.loss_fn, ()):  # a model that cannot be copied is tried itself
-                train, test, form, names, synthetic, image_side = _supply_data(
-                    replace(target, model=eager(model)), settings, supplied
-                )
+                train, test, form, names, made = _supply_data(replace(target, model=eager(model)), settings, supplied)
         else:
             train, test = _own_batches(target, settings)
-            form, synthetic = None, False
+            form = None
             names = (describe(train, target.train_name), "" if test is None else describe(test, target.test_name))
         optimizers = _optimizers(target)
         task = Task(
-            form or Form("positional"), target.loss_fn, training_step=target.training_step,
-            precision=find_precision(settings.amp, device, model),
+            form or Form("positional"), target.loss_fn or (made.loss_fn if made else None),
+            training_step=target.training_step, precision=find_precision(settings.amp, device, model),
         )  # fmt: skip
         prepared = Prepared(
-            target.name or type(model).__name__, model, task, train, test, optimizers, settings, device, synthetic,
-            not copyable(model, target.loss_fn, optimizers), *names, None, (), image_side,
+            target.name or type(model).__name__, model, task, train, test, optimizers, settings, device,
+            made is not None, not copyable(model, target.loss_fn, optimizers), *names, None, (),
+            made.image_side if made else None,
         )  # fmt: skip
     with keep_random_state(), kept_generators(train, test), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -182,7 +181,8 @@ def _refuse_empty(batch: Any) -> None:
 
 def _supply_data(
     target: Target, settings: ProbeSettings, supplied: list[str]
-) -> tuple[Iterable[Any], Iterable[Any] | None, Form | None, tuple[str, str], bool, int | None]:
+) -> tuple[Iterable[Any], Iterable[Any] | None, Form | None, tuple[str, str], MadeUp | None]:
+    """Data for training and testing, its form, what the header says of both, and what was made up of it."""
     if settings.data:
         from gradcheck_kit.target.datasets import named_data
 
@@ -193,11 +193,11 @@ def _supply_data(
         train = DataLoader(named.train, size, shuffle=True)
         test = DataLoader(named.test, size)
         names = (named.description, f"its {len(named.test):,} test images")  # type: ignore[arg-type]
-        return train, test, None, names, False, None
+        return train, test, None, names, None
     made = synthesize_data(target, settings)
     supplied.append("no training data found: random inputs and targets, to be learned by heart")
     supplied.extend(filter(None, [made.changed]))
-    return made.batches, None, made.form, (made.description, ""), True, made.image_side
+    return made.batches, None, made.form, (made.description, ""), made
 
 
 # ---- trying it once ----------------------------------------------------------------------------------------------

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradcheck_kit.errors import DataError
+from gradcheck_kit.rule import listed
 from gradcheck_kit.target import ProbeSettings, Target
 from gradcheck_kit.target.detection import IMAGES, find_scenes
 from gradcheck_kit.target.flow import looks_like_flow, made_up_flow
-from gradcheck_kit.target.inputs import call_model, synthesize_inputs
+from gradcheck_kit.target.inputs import call_model, described, synthesize_inputs
 from gradcheck_kit.target.keep import keep_state
+from gradcheck_kit.target.own_loss import find_labels
 from gradcheck_kit.target.resizing import describe_limit
-from gradcheck_kit.target.task import Form, prediction_of
+from gradcheck_kit.target.several_outputs import SummedLoss, further_outputs
+from gradcheck_kit.target.task import Form, prediction_of, tensors
 from gradcheck_kit.target.workspace import copyable
 
 SAMPLES = 32  # in a batch, unless they are large
@@ -29,15 +34,19 @@ NUMBERS = 2**20  # in a batch of large ones, which a probe without a GPU still g
 class MadeUp:
     """Batches and how they go into the model. `image_side`: the model shall not enlarge images beyond it."""
 
-    batches: list[Any]
+    batches: Sequence[Any]
     form: Form
     description: str
     image_side: int | None = None
     changed: str = ""  # what is different in the probe for it, for the header
+    loss_fn: Callable[..., Tensor] | None = None  # where it takes more than one output
 
 
 def synthesize_data(target: Target, settings: ProbeSettings) -> MadeUp:
-    """Two batches of random samples. Raises DataError when no input fits the model, or no target its output."""
+    """Two batches of inputs that the model accepts, with labels that it takes or targets that fit what it returns.
+
+    Raises DataError when no input fits the model, or no target its output.
+    """
     generator = torch.Generator().manual_seed(settings.seed)
     model = target.model
     scenes = find_scenes(model, settings.input_shape[0] if settings.input_shape else None, settings.classes)
@@ -45,45 +54,76 @@ def synthesize_data(target: Target, settings: ProbeSettings) -> MadeUp:
         size = settings.batch_size or IMAGES
         device = next(model.parameters()).device
         pairs = [scenes.make(size, device, generator) for _ in range(2)]
-        described = f"{2 * size} random samples in batches of {size}: {scenes}"
+        words = f"{2 * size} random samples in batches of {size}: {scenes}"
         side = min(scenes.image[1:])
-        return MadeUp(pairs, Form("positional", inputs=2), described, side, describe_limit(model, side))
+        return MadeUp(pairs, Form("positional", inputs=2), words, side, describe_limit(model, side))
     count = 2 * (settings.batch_size or SAMPLES)
     inputs = synthesize_inputs(model, count, shapes=settings.input_shape, generator=generator)
     size = settings.batch_size or _affordable(inputs.values)
     count = 2 * size
     inputs = replace(inputs, values=_first(inputs.values, count))
+    samples = f"{count} random samples in batches of {size}: "
+    with _probed(model) as probe:
+        output = call_model(probe, replace(inputs, values=_first(inputs.values, size)))
+        values = list(inputs.values.values()) if isinstance(inputs.values, dict) else list(inputs.values)
+        targets = partial(make_targets, inputs=values, count=count, classes=settings.classes, generator=generator)
+        silent, named = not brings_own_loss(output), inputs.named(model)
+        if silent and named is not None and target.loss_fn is None:
+            labelled = find_labels(model, named, output, size=size, made=targets, generator=generator)
+            if labelled is not None:
+                form = Form("keyword", keys=tuple(labelled.values), target=labelled.labels[0])
+                kinds = [kind for name, kind in zip(named, inputs.kinds, strict=True) if name in labelled.values]
+                words = f"{samples}{described(kinds)}, and {listed(labelled.labels)}"
+                return MadeUp(_named(labelled.values, count, size), form, words)
+        made, loss_fn = _made_targets(target, probe, output, targets, size) if silent else ([], None)
+    if inputs.call == "positional":
+        label = len(values) if made else None
+        form = Form("positional", inputs=len(values), target=label, several_targets=len(made) > 1)
+        rows = [tuple(_rows(value, start, size) for value in (*values, *made)) for start in range(0, count, size)]
+        return MadeUp(rows, form, samples + inputs.description, loss_fn=loss_fn)
+    keys = tuple(inputs.values) if isinstance(inputs.values, dict) else ()
+    form = Form(inputs.call, keys=keys if inputs.call == "keyword" else (), target="__target__" if made else None)
+    batches = _named(dict(zip(keys, values, strict=True)), count, size)
+    for batch, start in zip(batches, range(0, count, size), strict=True):
+        if made:
+            several = tuple(_rows(target, start, size) for target in made)
+            batch["__target__"] = several if len(made) > 1 else several[0]
+    return MadeUp(batches, form, samples + inputs.description, loss_fn=loss_fn)
+
+
+def _made_targets(
+    target: Target, probe: nn.Module, output: Any, targets: Callable[[Any], Tensor | None], size: int
+) -> tuple[list[Tensor], Callable[..., Tensor] | None]:
+    """A target for the prediction and for each other output that is needed to reach all parameters, and their loss."""
+    main = targets(output)
+    if main is None:
+        return [], None
+    found = tensors(output)
+    places = further_outputs(probe, output) if target.loss_fn is None else []
+    made = {place: further for place in places if (further := targets(found[place])) is not None}
+    if not made:
+        return [main], None
+    several = [main, *made.values()]
+    return several, SummedLoss(output, [t[:size] for t in several], tuple(made))
+
+
+@contextmanager
+def _probed(model: nn.Module) -> Iterator[nn.Module]:
+    """Lends a copy of the model in training mode, or the model itself and puts it back."""
     modes = [(m, m.training) for m in model.modules()]
     try:
         model.train()
         probe = copy.deepcopy(model) if copyable(model, None, ()) else model
-        with torch.no_grad(), keep_state(model, None, []):
-            output = call_model(probe, replace(inputs, values=_first(inputs.values, size)))
+        with torch.enable_grad(), keep_state(model, None, []):
+            yield probe
     finally:
         for module, mode in modes:
             module.training = mode
-    values = inputs.values
-    whole: list[Any] = list(values.values()) if isinstance(values, dict) else list(values)
-    made = None if brings_own_loss(output) else make_targets(output, whole, count, settings.classes, generator)
-    keys = tuple(values) if isinstance(values, dict) else ()
-    form: Form
-    if inputs.call == "positional":
-        form = Form("positional", inputs=len(whole), target=None if made is None else len(whole))
-    elif inputs.call == "keyword":
-        form = Form("keyword", keys=keys, target=None if made is None else "__target__")
-    else:
-        form = Form("mapping", target=None if made is None else "__target__")
-    batches: list[Any] = []
-    for start in range(0, count, size):
-        parts = [_rows(value, start, size) for value in whole]
-        label = None if made is None else made[start : start + size]
-        if inputs.call == "positional":
-            batches.append((*parts, label) if label is not None else tuple(parts))
-        else:
-            named = dict(zip(keys, parts, strict=True))
-            batches.append(named if label is None else {**named, "__target__": label})
-    described = f"{count} random samples in batches of {size}: {inputs.description}"
-    return MadeUp(batches, form, described)
+
+
+def _named(values: Mapping[str, Any], count: int, size: int) -> list[dict[str, Any]]:
+    """Batches of `size` rows, by name."""
+    return [{name: _rows(value, start, size) for name, value in values.items()} for start in range(0, count, size)]
 
 
 def _affordable(values: Any) -> int:

@@ -38,6 +38,13 @@ class Form:
     target: int | str | None = None  # index or key of the target, None when there is none
     several_targets: bool = False  # everything after the inputs is the target
 
+    @property
+    def labelled(self) -> bool:
+        """Whether the model is given what it is to learn."""
+        if self.kind == "keyword":
+            return not self.positional_keys and self.target in self.keys
+        return self.kind == "positional" and self.inputs > 1 and self.target is None
+
     def split(self, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
         """The model's positional and keyword arguments, and the target (None when there is none)."""
         if self.kind == "mapping":
@@ -82,7 +89,7 @@ class Task:
 
     def _loss(self, output: Any, batch: Any) -> Tensor:
         if self.training_step is not None or self.loss_fn is None:
-            return own_loss(output)
+            return own_loss(output, labelled=self.form.labelled)
         args, kwargs, target = self.form.split(batch)
         if target is None:
             target = next((t for t in tensors((args, kwargs)) if t.is_floating_point()), None)
@@ -171,8 +178,11 @@ def scalar(loss: Any) -> Tensor:
     return loss.reshape(())
 
 
-def own_loss(output: Any) -> Tensor:
-    """The loss that a model (or a training step) returns: `out.loss`, a dict of losses, or the scalar itself."""
+def own_loss(output: Any, *, labelled: bool = False) -> Tensor:
+    """The loss that a model (or a training step) returns: `out.loss`, a dict of losses, or the scalar itself.
+
+    Of a tuple it is the first, or the only scalar when the model was given labels: `logits, loss = model(x, y)`.
+    """
     if isinstance(output, Tensor):
         return scalar(output)
     if isinstance(getattr(output, "loss", None), Tensor):
@@ -185,13 +195,17 @@ def own_loss(output: Any) -> Tensor:
             return scalar(torch.stack([part.reshape(()) for part in parts]).sum())
     if isinstance(output, list | tuple) and output and isinstance(output[0], Tensor) and output[0].numel() == 1:
         return scalar(output[0])
+    if labelled and isinstance(output, list | tuple):
+        scalars = [t for t in output if isinstance(t, Tensor) and t.ndim == 0 and t.is_floating_point()]
+        if len(scalars) == 1:
+            return scalar(scalars[0])
     raise ProbeError("no loss was found in the model's output; name one loss_fn in the file")
 
 
-def brings_loss(output: Any) -> bool:
+def brings_loss(output: Any, *, labelled: bool = False) -> bool:
     """Whether the output already holds a loss that gradients can be taken of."""
     try:
-        return own_loss(output).requires_grad
+        return own_loss(output, labelled=labelled).requires_grad
     except ProbeError:
         return False
 
@@ -293,7 +307,7 @@ def find_loss(task: Task, output: Any, batch: Any, *, name: Callable[[Callable[.
     named = name or loss_name
     args, _, target = task.form.split(batch)
     if task.loss_fn is None:
-        if brings_loss(output):
+        if brings_loss(output, labelled=task.form.labelled):
             return replace(task, loss_name="the model's own loss")
         if refined := refinements(output, target):
             name_of_it = f"L1Loss of {len(refined)} successive predictions, each weighing {DECAY:g} of the next"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import linecache
 import os
 import random
 import re
@@ -35,6 +36,7 @@ class Failure:
     consumer: nn.Module | None = None  # that module, if it was given an argument as it is
     consumed: tuple[int, ...] = ()  # the places of these arguments
     key: str = ""  # that a mapping was asked for in vain
+    absent: tuple[str, ...] = ()  # the variables of the line that raised, so far as they are None
     training: bool = False
 
     def __str__(self) -> str:
@@ -130,6 +132,7 @@ def _failure(error: Exception, model: nn.Module, arguments: list[Any], *, traini
     storages = {_storage(value): place for place, value in enumerate(arguments) if isinstance(value, torch.Tensor)}
     hidden = (f"{Path(__file__).parent}{os.sep}", f"{Path(torch.__file__).parent}{os.sep}")
     module, consumer, line = model, model, ""
+    absent: tuple[str, ...] = ()
     values: tuple[Any, ...] = ()
     for frame, number in traceback.walk_tb(error.__traceback__):
         if isinstance(frame.f_locals.get("self"), nn.Module) and frame.f_locals["self"] in names:
@@ -138,6 +141,8 @@ def _failure(error: Exception, model: nn.Module, arguments: list[Any], *, traini
                 consumer, values = module, tuple(frame.f_locals.values())
         if not frame.f_code.co_filename.startswith(hidden):
             line = f"{Path(frame.f_code.co_filename).name}:{number}"
+            words = re.findall(r"\w+", linecache.getline(frame.f_code.co_filename, number))
+            absent = tuple(word for word in words if frame.f_locals.get(word, model) is None)
     consumed = {storages.get(_storage(value)) for value in values if isinstance(value, torch.Tensor)}
     return Failure(
         error=_sentence(error),
@@ -147,6 +152,7 @@ def _failure(error: Exception, model: nn.Module, arguments: list[Any], *, traini
         consumer=consumer,
         consumed=tuple(sorted(place for place in consumed if place is not None)),
         key=str(error.args[0]) if isinstance(error, KeyError) and error.args else "",
+        absent=absent,
         training=training,
     )
 

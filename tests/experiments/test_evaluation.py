@@ -66,6 +66,23 @@ def test_reestimates_batchnorm_statistics_that_are_too_young(probe_of, blobs):
     assert slow.accuracy > 0.8
 
 
+def test_evaluates_a_model_whose_buffer_gets_its_size_in_the_first_forward_pass(probe_of, blobs):
+    class Positional(nn.Module):
+        """Positions are computed once it is known how many are needed, as in ConViT."""
+
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+            self.register_buffer("positions", torch.zeros(1))
+
+        def forward(self, x):
+            if len(self.positions) != x.shape[1]:
+                self.positions = torch.linspace(0, 1, x.shape[1])
+            return self.layer(x + self.positions)
+
+    assert trained(probe_of(Positional(), train=blobs(), test=blobs())).deterministic
+
+
 class Functional(nn.Module):
     def __init__(self, how):
         super().__init__()

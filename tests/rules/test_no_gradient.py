@@ -10,6 +10,7 @@ from gradcheck_kit.testing import (
     RECORDED,
     activation,
     apply,
+    flat,
     judge,
     output,
     parameter,
@@ -92,6 +93,39 @@ def test_it_warns_of_a_layer_that_runs_and_changes_nothing():
     assert finding.severity == "warning"
     assert "the loss is the same whatever values parameter skip.weight has" in finding.message
     assert finding.fixes == ("Use the output of skip, or remove skip.",)
+
+
+def test_it_warns_of_a_zero_gradient_that_flows_around_a_layer_in_a_run_that_learns():
+    """Local attention of a token that only global attention is read of, as at the end of a Longformer."""
+    (finding,) = apply(no_gradient, training(**stack([1e-3, 0.0, 1e-3])))
+    assert finding.severity == "warning"
+    assert finding.evidence["parameters"] == ["2.weight", "2.bias"]
+
+
+def test_it_fails_a_zero_gradient_that_flows_around_a_layer_in_a_run_that_does_not_learn():
+    (finding,) = apply(no_gradient, training(**stack([1e-3, 0.0, 1e-3]), losses=flat()))
+    assert finding.severity is None
+
+
+def test_it_warns_of_a_zero_gradient_of_a_parameter_beside_layers_that_get_one():
+    """The table of relative positions where the maps have shrunk to one pixel, as at the end of a LeViT."""
+    outputs = tuple(output(name, order=place) for place, name in enumerate(("attn.qkv", "attn", "head")))
+    attention = parameter("attn.qkv.weight"), without("attn.biases", 0.0, shape=(4, 9), order=None)
+    (finding,) = apply(no_gradient, run(*attention, parameter("head.weight", order=5), outputs=outputs))
+    assert finding.severity == "warning"
+    assert "attn: parameter attn.biases gets a gradient of exactly zero" in finding.message
+
+
+def test_it_fails_a_zero_gradient_of_a_parameter_beside_layers_that_get_none():
+    outputs = tuple(output(name, order=place) for place, name in enumerate(("attn.qkv", "attn", "head")))
+    attention = without("attn.qkv.weight", 0.0), without("attn.biases", 0.0, shape=(4, 9), order=None)
+    (finding,) = apply(no_gradient, run(*attention, parameter("head.weight", order=5), outputs=outputs))
+    assert finding.severity is None
+
+
+def test_it_fails_a_lost_gradient_that_flows_around_a_layer():
+    (finding,) = apply(no_gradient, training(**stack([1e-3, None, 1e-3])))
+    assert finding.severity is None
 
 
 # ---- layers that never ran ----

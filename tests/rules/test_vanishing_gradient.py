@@ -139,6 +139,12 @@ def test_it_skips_a_model_without_depth():
         apply(vanishing_gradient, stuck([1e-9, 1e-3]))
 
 
+def test_it_skips_a_run_that_is_too_short_to_tell():
+    """A LayerScale of 1e-5 in each of many layers, as in CaiT, after two steps."""
+    with pytest.raises(Skip, match="2 steps are too few to tell; use --steps 10 or more"):
+        apply(vanishing_gradient, stuck(losses=flat(steps=2)))
+
+
 def test_it_skips_a_run_without_gradients():
     with pytest.raises(Skip, match="no finite gradient reaches three layers"):
         apply(vanishing_gradient, stuck([None] * 5))
