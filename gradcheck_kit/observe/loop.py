@@ -62,6 +62,7 @@ class LoopWatch:
         self._activations = activations
         self._scaler: torch.amp.GradScaler | None = None
         self._handles: list[RemovableHandle] = []
+        self._attached = False
         self._broken = False
         self._warned = False
         self._last_finite = -1  # the last recorded step in which everything was finite
@@ -144,8 +145,10 @@ class LoopWatch:
             if any(nn.parameter.is_lazy(t) for t in (*self.model.parameters(), *self.model.buffers())):
                 return
             self.recorder = Recorder(self.model, self._lost)
-        self.recorder.detach()
-        if self._due(self.steps):
+        if self._attached:
+            self.recorder.detach()
+        self._attached = self._due(self.steps)
+        if self._attached:
             activations = self._activations and len(self.recorder.steps) % ACTIVATIONS_EVERY == 0
             self.recorder.attach(activations=activations, outputs=not self.compiled())
 
@@ -157,10 +160,6 @@ class LoopWatch:
     def compiled(self) -> bool:
         """Whether any part runs as compiled code, which calls no hook, and is compiled anew where one appears."""
         return bool(compiled_parts(self.model))
-
-    @property
-    def _recording(self) -> bool:
-        return self.recorder is not None and self._due(self.steps)
 
     def _ours(self, optimizer: Optimizer) -> bool:
         if any(optimizer is known for known in self.optimizers):
@@ -175,7 +174,7 @@ class LoopWatch:
         """A backward pass begins."""
         if loss.numel() == 1 and not loss.is_complex():
             scale = self._scaler_scale()
-            value = loss.detach().reshape(())
+            value = loss.detach().reshape(()) if loss.ndim else loss.detach()
             self._unknown_scale = scale is None
             if scale is not None:
                 # The scaler's update writes in place; losses from before it are of a step that it has skipped.
@@ -202,15 +201,17 @@ class LoopWatch:
         self._inside = optimizer
         # A closure's backward pass comes within the step.
         self._closure = not self._pending
-        self._find_scaler(optimizer)
-        if self._recording and self.recorder is not None:
+        recording = self._due(self.steps)
+        if recording or self.steps < 3:
+            self._find_scaler(optimizer)
+        if recording and self.recorder is not None:
             self.recorder.parameters.before(self._indices(optimizer), gradients=not self._closure)
 
     def _after_step(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         if self._inside is not optimizer:
             return
         self._inside = None
-        if self._recording and self.recorder is not None:
+        if self.recorder is not None and self._due(self.steps):
             if self._closure:
                 self.recorder.parameters.gradients(self._indices(optimizer))
             self.recorder.parameters.after()

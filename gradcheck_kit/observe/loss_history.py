@@ -27,8 +27,8 @@ class LossHistory:
         self._count = 0
 
     def add(self, loss: Tensor) -> None:
-        """The loss of one more step, shape ()."""
-        self._waiting.append(loss.detach())
+        """The loss of one more step, shape () and without a graph."""
+        self._waiting.append(loss)
         self._count += 1
         if len(self._waiting) >= CHUNK or self._count >= self.window:
             total = self._waiting[0] if len(self._waiting) == 1 else torch.stack(self._waiting).sum()

@@ -54,7 +54,7 @@ class _Norms:
         self.found: dict[int, tuple[tuple[torch.device, torch.dtype], int]] = {}  # by site: where, of how many elements
 
     def begin(self) -> None:
-        self.found = {}  # a new one: a graph that outlives its pass must not write into the next
+        self.found.clear()
 
     def add(self, index: int, tensor: Tensor) -> None:
         """Note the norm of a tensor that needs no gradient."""
@@ -111,6 +111,7 @@ class OutputWatch:
             if any(True for _ in module.parameters(recurse=False))
         } or self._index
         self._watched = self._index
+        self._hooks = [self._gradient_hook(index) for index in range(len(self.sites))]
         self._handles: list[RemovableHandle] = []
 
     def begin(self, *, everything: bool = True) -> None:
@@ -158,15 +159,16 @@ class OutputWatch:
             self.last = index
             self._outputs.add(index, tensor.detach())
         if tensor.requires_grad:
-            self._handles.append(tensor.register_hook(self._gradient_hook(index)))
+            self._handles.append(tensor.register_hook(self._hooks[index]))
 
     def _gradient_hook(self, index: int) -> Callable[[Tensor | None], None]:
-        norms, found = self._gradients, self._gradients.found
+        """Made once for each site: thousands of new closures in a step would keep the garbage collector busy."""
+        norms = self._gradients
 
         def hook(gradient: Tensor | None) -> None:  # None where a backward of the user's own returns nothing
             if gradient is None:
                 return
-            if found is norms.found and index not in found and measurable(gradient):
+            if index not in norms.found and measurable(gradient):
                 try:
                     norms.add(index, gradient.detach())
                 except Exception as error:  # noqa: BLE001  # as above

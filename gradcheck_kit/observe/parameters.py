@@ -6,6 +6,7 @@ Gradients need no hook: `.grad` is read after `backward()`, all of them with fus
 from __future__ import annotations
 
 import math
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -13,9 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gradcheck_kit.observe.names import named_parameters
-from gradcheck_kit.observe.statistics import SMALL, TINY, as_dense, fingerprint, norms, read, sample
-
-Row = tuple[float | None, float | None, float | None]  # gradient, weight and update RMS; None: not looked at
+from gradcheck_kit.observe.statistics import ABSENT, SMALL, TINY, as_dense, fingerprint, norms, read, sample
 
 MOST = 1024  # elements of a parameter that weight and update are sampled from
 
@@ -37,7 +36,7 @@ class ParameterWatch:
 
     def begin(self) -> None:
         """Forget the step before."""
-        self._cells: list[tuple[str, int, Tensor]] = []  # what it is, of which parameter
+        self._found: list[tuple[str, Sequence[int], Sequence[Tensor]]] = []  # what it is, of which parameters
         self._samples: list[tuple[list[int], Tensor]] = []  # of parameters of one device and type, end to end
 
     def before(self, indices: Iterable[int] | None = None, *, gradients: bool = True) -> None:
@@ -52,14 +51,16 @@ class ParameterWatch:
                 groups[parameter.device, parameter.dtype].append(i)
             self._samples = [(members, self._sample(members)) for members in groups.values()]
             for members, values in self._samples:
-                self._add("weight", members, self._norms(members, values))
+                self._found.append(("weight", members, self._norms(members, values)))
 
     def gradients(self, indices: Iterable[int]) -> None:
         """Look at the gradients alone; a closure's come into being inside the optimizer's step."""
-        present = [(i, as_dense(g)) for i in indices if (g := self.named[i][1].grad) is not None]
-        self._add("gradient", [i for i, _ in present], norms([g for _, g in present]))
-        tiny = [(i, g) for i, g in present if i in self._tiny]
-        self._add("tiny", [i for i, _ in tiny], norms([g for _, g in tiny], factor=TINY))
+        present = [i for i in indices if self.named[i][1].grad is not None]
+        dense = [as_dense(g) for i in present if (g := self.named[i][1].grad) is not None]
+        tiny = [k for k, i in enumerate(present) if i in self._tiny]
+        with torch.no_grad():
+            self._found.append(("gradient", present, norms(dense)))
+            self._found.append(("tiny", [present[k] for k in tiny], norms([dense[k] for k in tiny], factor=TINY)))
 
     def after(self) -> None:
         """Look at what the step changed."""
@@ -68,15 +69,12 @@ class ParameterWatch:
                 now = self._sample(members)
                 # a parameter may have changed its size or type meanwhile: then there is no difference to speak of
                 if now.shape == before.shape and now.dtype == before.dtype and now.device == before.device:
-                    self._add("update", members, self._norms(members, now.sub_(before)))
+                    self._found.append(("update", members, self._norms(members, now.sub_(before))))
         self._samples = []
-
-    def _add(self, kind: str, indices: Sequence[int], scalars: Sequence[Tensor]) -> None:
-        self._cells.extend((kind, i, scalar) for i, scalar in zip(indices, scalars, strict=True))
 
     def _sample(self, indices: Sequence[int]) -> Tensor:
         """Samples of the parameters, end to end, shape (n,): one copy instead of one for each."""
-        views = [sample(self.named[i][1].detach(), MOST).reshape(-1) for i in indices]
+        views = [sample(self.named[i][1], MOST).reshape(-1) for i in indices]
         self._sampled.update(zip(indices, map(Tensor.numel, views), strict=True))
         return torch.cat(views)
 
@@ -86,34 +84,32 @@ class ParameterWatch:
     @property
     def scalars(self) -> list[Tensor]:
         """What the step's read has to bring over."""
-        return [scalar for _, _, scalar in self._cells]
+        return [scalar for _, _, scalars in self._found for scalar in scalars]
 
-    def sort(self, values: Iterable[float], *, scale: float = 1.0) -> list[Row]:
-        """The row of each parameter, from what `scalars` turned out to be; gradients are divided by `scale`."""
+    def sort(self, values: Iterable[float], *, scale: float = 1.0) -> array[float]:
+        """Gradient, weight and update RMS of one parameter after another, from what `scalars` turned out to be.
+
+        Gradients are divided by `scale`; what was not looked at is ABSENT.
+        """
+        given = iter(values)
         kinds: dict[str, dict[int, float]] = {"gradient": {}, "tiny": {}, "weight": {}, "update": {}}
-        for (kind, index, _), value in zip(self._cells, values, strict=True):
-            kinds[kind][index] = value
+        for kind, indices, _ in self._found:
+            kinds[kind].update(zip(indices, given, strict=False))
         for index, value in kinds["gradient"].items():
             if value > SMALL:
                 self._tiny.discard(index)
             else:
                 self._tiny.add(index)
                 kinds["gradient"][index] = kinds["tiny"].get(index, value * TINY) / TINY
-        rows: list[Row] = []
-        for index, (_, parameter) in enumerate(self.named):
-            count = parameter.numel()
-            sampled = self._sampled.get(index, count)
-            gradient, weight, update = (kinds[kind].get(index) for kind in ("gradient", "weight", "update"))
-            rows.append(
-                (
-                    None if gradient is None else gradient / scale / math.sqrt(count),
-                    None if weight is None else weight / math.sqrt(sampled),
-                    None if update is None else update / math.sqrt(sampled),
-                )
-            )
-            if update is not None and update != 0:
-                self._moved[index] = True
-        return rows
+        row = array("d", [ABSENT]) * (3 * len(self.named))
+        for index, value in kinds["gradient"].items():
+            row[3 * index] = value / scale / math.sqrt(self.named[index][1].numel())
+        for index, value in kinds["weight"].items():
+            row[3 * index + 1] = value / math.sqrt(self._sampled[index])
+        for index, value in kinds["update"].items():
+            row[3 * index + 2] = value / math.sqrt(self._sampled[index])
+            self._moved[index] = self._moved[index] or value != 0
+        return row
 
     def changed(self) -> list[bool]:
         """Whether each parameter differs by any bit from what it was when watching began."""

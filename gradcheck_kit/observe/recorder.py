@@ -17,12 +17,11 @@ from gradcheck_kit.observe.module_stack import ModuleStack
 from gradcheck_kit.observe.names import named_modules
 from gradcheck_kit.observe.outputs import OutputWatch
 from gradcheck_kit.observe.parameters import ParameterWatch
-from gradcheck_kit.observe.statistics import read
+from gradcheck_kit.observe.statistics import ABSENT, read
 from gradcheck_kit.target.batches import batch_size_of
 from gradcheck_kit.target.layers import layer_of
 from gradcheck_kit.target.task import prediction_of
 
-ABSENT = -1.0  # in a row of root mean squares, which are never negative
 NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm", "LocalResponseNorm")
 
 
@@ -144,8 +143,7 @@ class Recorder:
         for index, value in gradient.items():
             row[2 * index + 1] = value / output_scale
         self._output_rows.append(row)
-        sorted_rows = self.parameters.sort(parameters, scale=parameter_scale)
-        self._parameter_rows.append(array("d", [ABSENT if v is None else v for r in sorted_rows for v in r]))
+        self._parameter_rows.append(self.parameters.sort(parameters, scale=parameter_scale))
         self.steps.append(step)
         self.begin()
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+ABSENT = -1.0  # in rows of root mean squares, which are never negative
 SAMPLE = 4096  # elements that the statistics of a large tensor are taken from: a root mean square within some 1 %
 LARGE = 1 << 16  # elements up to which a norm of all costs no more than one of a sample
 SMALL = 1e-12  # a norm below it is taken again, more exactly: squares of float32 vanish below 1e-23
@@ -19,10 +20,10 @@ TINY = 2.0**100  # brings the smallest float32 to where its square is one, too
 
 def as_dense(tensor: Tensor) -> Tensor:
     """The values of a tensor; of a sparse one those that are stored, duplicates added up."""
+    if tensor.layout is torch.strided:
+        return tensor
     tensor = tensor.detach()
-    if tensor.layout is torch.sparse_coo:
-        return tensor.coalesce().values()
-    return tensor.values() if tensor.layout is not torch.strided else tensor
+    return tensor.coalesce().values() if tensor.layout is torch.sparse_coo else tensor.values()
 
 
 def measurable(tensor: Tensor) -> bool:
