@@ -236,6 +236,11 @@ class Training:
         return max(1.0, worst / first) if math.isfinite(first) and first > 0 else 1.0
 
     @property
+    def _came_down_in_few_steps(self) -> bool:
+        """A fifth less than at the start, in too few steps for a trend among noisy batches to be significant."""
+        return self.loss_steps < 20 and not self.at_chance and self.last_loss < 0.8 * self.first_loss
+
+    @property
     def harm(self) -> str:
         """Why this run did not learn, as the end of a sentence; "" when it did.
 
@@ -246,7 +251,7 @@ class Training:
             return "the loss became " + ("NaN" if any(map(math.isnan, self.losses)) else "infinite or NaN")
         if not self.long_enough:
             return ""
-        falling = self.trend() < -2.33
+        falling = self.trend() < -2.33 or self._came_down_in_few_steps
         # One batch may have next to no loss, of rare positives say: chance is the least that a rise starts from.
         rise = self.last_loss - max(self.first_loss, self.constant_loss or -math.inf)
         chance = self.constant_loss

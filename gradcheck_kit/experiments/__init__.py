@@ -33,7 +33,7 @@ class Probe:
     prepared: Prepared
     facts: Mapping[type, Any] = field(default_factory=dict)
     tick: Callable[[int, int], None] = _silent
-    trained: list[Tensor] | None = None  # parameters and buffers that the training run left, in workspace order
+    trained: dict[str, Tensor] | None = None  # parameters and buffers that the training run left
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,8 @@ def evaluate(probe: Probe) -> Evaluation:
     with workspace(prepared, seed=prepared.settings.seed) as work:
         if probe.trained is not None:
             with torch.no_grad():
-                for tensor, value in zip(trained_tensors(work), probe.trained, strict=True):
+                for name, tensor in trained_tensors(work).items():
+                    value = probe.trained.get(name, tensor)
                     if tensor.shape != value.shape:  # a buffer that the first forward pass gives its size
                         tensor.data = torch.empty_like(value)
                     tensor.copy_(value)

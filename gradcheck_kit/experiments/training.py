@@ -42,7 +42,7 @@ def train(probe: Probe) -> Training:
             raise ProbeError(f"{prepared.name} has nothing to optimise: no parameter requires a gradient")
         run = _Run(work, probe)
         run.go()
-        probe.trained = [t.detach().clone() for t in trained_tensors(work)]
+        probe.trained = {name: t.detach().clone() for name, t in trained_tensors(work).items()}
         losses = read(run.losses)
         facts = run.facts(losses, constant_loss(work, run.targets))
     # The first steps that GradScaler skips are how it finds its scale; what is bad without one is found at the last.
@@ -54,9 +54,10 @@ def train(probe: Probe) -> Training:
     return facts if found is None else replace(facts, non_finite=found)
 
 
-def trained_tensors(work: Workspace) -> list[Tensor]:
-    """What training changes, in an order that is the same in every workspace of a target."""
-    return [*work.parameters(), *work.model.buffers()]
+def trained_tensors(work: Workspace) -> dict[str, Tensor]:
+    """What training changes, by a name that is the same in every workspace of a target."""
+    named: dict[str, Tensor] = {f"parameter {i}": p for i, p in enumerate(work.parameters())}
+    return named | {f"buffer {name}": buffer for name, buffer in work.model.named_buffers()}
 
 
 class _Run:

@@ -7,8 +7,6 @@ from statistics import median, quantiles
 from gradcheck_kit.facts import Training
 from gradcheck_kit.rule import Bar, Finding, Skip, listed, rule
 
-SURE = 20  # steps from which a loss that falls among noisy batches is seen to fall
-
 
 @rule("GK102", needs=(Training,), explains=("GK104", "GK106", "GK205", "GK301", "GK601", "GK606"))
 def exploding_gradient(training: Training, *, ratio: float = 70.0) -> Iterator[Finding]:
@@ -24,11 +22,6 @@ def exploding_gradient(training: Training, *, ratio: float = 70.0) -> Iterator[F
     harm = training.harm
     if not harm:
         return
-    if _too_short_to_call_stuck(training):
-        raise Skip(
-            f"the loss went from {training.first_loss:.3g} to {training.last_loss:.3g}, "
-            f"but {len(training.losses)} steps are too few to tell that from chance; use --steps {SURE} or more"
-        )
     depth = training.gradient_ratio_at_start
     # The median of the last third: the gradients of single batches may differ a hundredfold.
     late = totals[-max(1, len(totals) // 3) :]
@@ -62,12 +55,6 @@ def exploding_gradient(training: Training, *, ratio: float = 70.0) -> Iterator[F
     evidence = {"ratio": depth, "growth": growth, "limit": ratio}
     bars = tuple(Bar(o.module, o.module_type, norm) for o, norm in profile) if started_high else ()
     yield Finding(where, message, evidence, tuple(fixes), profile=bars)
-
-
-def _too_short_to_call_stuck(training: Training) -> bool:
-    """A fifth less than at the start, in too few steps for the trend to be significant: no harm is proved."""
-    few = len(training.losses) < SURE and training.finite and not training.at_chance
-    return few and training.last_loss < 0.8 * training.first_loss
 
 
 def _initialiser(training: Training, layers: list[str]) -> str:
