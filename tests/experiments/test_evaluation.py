@@ -139,3 +139,19 @@ def test_is_not_made_for_a_training_step_of_the_users(probe_of, blobs):
     probe = probe_of(nn.Linear(4, 2), train=blobs(), training_step=lambda m, b: F.cross_entropy(m(b[0]), b[1]))
     with pytest.raises(NotApplicable, match="training step"):
         evaluate(probe)
+
+
+def test_takes_over_buffers_that_forward_registers(probe_of, blobs):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x):
+            if "scale" not in self._buffers:
+                self.register_buffer("scale", x.detach().std())
+            return self.head(x / self.scale)
+
+    probe = probe_of(Net(), train=blobs(), test=blobs(), loss_fn=nn.CrossEntropyLoss())
+    train(probe)
+    assert evaluate(probe).deterministic

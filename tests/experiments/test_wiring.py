@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
 from torch import nn
@@ -122,3 +124,16 @@ def test_counts_how_often_modules_run(probe_of, blobs):
 
     calls = {m.name: m.calls for m in look_at_wiring(probe_of(Net(), train=blobs())).modules}
     assert calls == {"twice": 2, "never": 0, "head": 1}
+
+
+def test_proves_no_influence_of_a_model_that_draws_numbers_of_its_own(probe_of, blobs):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.unused = nn.Linear(4, 2), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(x) + random.SystemRandom().random()
+
+    wiring = look_at_wiring(probe_of(Net(), train=blobs(), loss_fn=lambda out, y: out.square().mean() + 0 * y.sum()))
+    assert {p.matters for p in wiring.parameters if p.layer == "unused"} == {None}
