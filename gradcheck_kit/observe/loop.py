@@ -1,7 +1,7 @@
 """Follows a training loop that somebody else runs, step by step, and records some of its steps.
 
-Nothing is hung on the model. Steps are told by the hooks that torch calls around every optimizer's step; losses by
-`Tensor.backward`, which is wrapped while a loop is followed, because torch has no hook there.
+Nothing is hung on the model. Steps are told by the hooks that torch calls around every optimizer's step, losses by
+`Tensor.backward`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from gradcheck_kit.errors import UsageError
 from gradcheck_kit.facts import NonFinite
+from gradcheck_kit.observe.backward import listen_to_backward, stop_listening_to_backward
 from gradcheck_kit.observe.first_non_finite import first_non_finite
 from gradcheck_kit.observe.loss_history import LossHistory
 from gradcheck_kit.observe.recorder import Recorder
@@ -67,7 +68,7 @@ class LoopWatch:
         self._warned = False
         self._last_finite = -1  # the last recorded step in which everything was finite
         self._scale_version: tuple[int, int] | None = None
-        self.saw_backward = self._guarded(self._keep_loss)
+        self._saw_backward = self._guarded(self._keep_loss)
         self._round()
 
     def _round(self) -> None:
@@ -90,7 +91,7 @@ class LoopWatch:
             register_optimizer_step_pre_hook(self._guarded(self._before_step)),
             register_optimizer_step_post_hook(self._guarded(self._after_step)),
         ]
-        _watch_backward(self)
+        listen_to_backward(self._saw_backward)
         self._guarded(self._prepare)()
 
     def stop(self) -> None:
@@ -99,7 +100,7 @@ class LoopWatch:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        _leave_backward(self)
+        stop_listening_to_backward(self._saw_backward)
         if self.recorder is not None:
             self.recorder.detach()
             self.recorder.begin()
@@ -300,31 +301,3 @@ class LoopWatch:
         unread = self.losses.unread
         if unread:
             self.losses.fill(read(unread))
-
-
-# ---- backward ----------------------------------------------------------------------------------------------------
-
-_LOOPS: list[LoopWatch] = []  # that are followed
-_backward = torch.Tensor.backward  # as it was before the first of them
-
-
-def _watch_backward(loop: LoopWatch) -> None:
-    global _backward  # noqa: PLW0603  # there is one Tensor.backward for all
-    if not _LOOPS and torch.Tensor.backward is not _told_backward:
-        _backward = torch.Tensor.backward
-        torch.Tensor.backward = _told_backward  # type: ignore[method-assign]
-    _LOOPS.append(loop)
-
-
-def _leave_backward(loop: LoopWatch) -> None:
-    _LOOPS.remove(loop)
-    # Somebody else may have wrapped it since: then ours stays below theirs and has nobody to tell.
-    if not _LOOPS and torch.Tensor.backward is _told_backward:
-        torch.Tensor.backward = _backward  # type: ignore[method-assign]
-
-
-@functools.wraps(torch.Tensor.backward)
-def _told_backward(self: Tensor, *args: Any, **kwargs: Any) -> None:
-    for loop in _LOOPS:
-        loop.saw_backward(self)
-    _backward(self, *args, **kwargs)

@@ -61,6 +61,7 @@ class Indexed(Dataset):
 
 
 @pytest.mark.parametrize("end", [None, 80], ids=["endless", "finite"])
+@pytest.mark.case("iterable and endless data sets", "read as far as needed")
 def test_an_iterable_data_set_is_healthy(end, healthy):
     data = Stream(end)
     healthy(mlp(), DataLoader(data, 16), test_data=DataLoader(Stream(160), 16))
@@ -71,6 +72,7 @@ def test_an_endless_test_set_is_read_to_an_end(healthy):
     healthy(mlp(), DataLoader(Stream(), 64), test_data=DataLoader(Stream(), 64))
 
 
+@pytest.mark.case("a generator as data", "read once")
 def test_a_generator_is_read_once_and_only_as_far_as_it_is_needed(healthy):
     read = 0
 
@@ -114,6 +116,7 @@ LOADERS = {
 
 
 @pytest.mark.parametrize("kind", LOADERS)
+@pytest.mark.case("loaders with workers", "no process is left")
 def test_a_loader_with_workers_is_healthy_and_leaves_no_process(kind, healthy, no_process_left):
     loader = LOADERS[kind]()
     before = dict(vars(loader))
@@ -226,6 +229,7 @@ BATCHES = {
 
 
 @pytest.mark.parametrize("kind", BATCHES)
+@pytest.mark.case("batches that are dicts, data classes, objects", "taken apart")
 def test_a_batch_of_any_form_is_healthy(kind, healthy, blobs):
     wrap, build = BATCHES[kind]
     batches = [wrap(x, y) for x, y in blobs()]

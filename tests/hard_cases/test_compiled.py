@@ -54,6 +54,7 @@ def failing_backend(graph, inputs):
 
 
 @pytest.mark.parametrize("how", ["torch.compile", "in place", "called before"])
+@pytest.mark.case("`torch.compile`, whole or in part", "the eager modules are probed")
 def test_a_compiled_model_is_probed_as_the_eager_one_and_says_so(how, healthy, blobs):
     model = mlp()
     if how == "in place":
@@ -124,6 +125,7 @@ def test_the_optimizer_of_a_compiled_model_is_the_eager_ones(found, blobs):
     assert found(model, blobs(), optimizer=optimizer)[0] == "GK201"
 
 
+@pytest.mark.case("`nn.DataParallel`", "looked through")
 def test_data_parallel_is_looked_through(healthy, blobs):
     report = healthy(nn.DataParallel(mlp()), blobs())
     assert names(report)[0] == ["0.weight", "0.bias", "2.weight", "2.bias"]
@@ -138,6 +140,7 @@ def test_a_training_step_that_reaches_into_data_parallel_finds_it(healthy, blobs
 
 
 @pytest.mark.parametrize("how", ["script", "trace"])
+@pytest.mark.case("ScriptModules", "run; what is inside is not seen")
 def test_script_modules_are_healthy(how, healthy, blobs):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, about its future
@@ -171,6 +174,7 @@ def parametrized(how):
 
 
 @pytest.mark.parametrize("how", PARAMETRIZED)
+@pytest.mark.case("weight and spectral norm, both forms", "named as the layer")
 def test_parametrized_layers_are_healthy_and_named_as_the_layer(how, healthy, blobs):
     model = parametrized(how)
     report = healthy(model, blobs(), optimizer=torch.optim.Adam(model.parameters(), 1e-2))
@@ -198,6 +202,7 @@ class Lazy(nn.Module):
         return self.head(self.norm(self.conv(x)).relu().flatten(1))
 
 
+@pytest.mark.case("lazy modules, with data", "get their shapes in a copy")
 def test_lazy_modules_take_their_shapes_in_the_probes_copy_and_stay_lazy(healthy, blobs):
     model = Lazy()
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
@@ -248,12 +253,14 @@ def quantized():
     torch.backends.quantized.engine = engine
 
 
+@pytest.mark.case("quantization-aware training", "seen")
 def test_a_model_prepared_for_quantization_aware_training_is_healthy(quantized, healthy, blobs):
     model = quantized["trainable"]
     healthy(model, blobs(), optimizer=torch.optim.Adam(model.parameters(), 1e-2))
 
 
 @pytest.mark.parametrize("kind", ["int8", "dynamic"])
+@pytest.mark.case("quantized models", "one sentence, exit status 2")
 def test_a_quantized_model_gets_one_sentence(kind, quantized, scan, blobs):
     with pytest.raises(TargetError, match=r"has no trainable parameter: .*quantized.*scan the float model"):
         scan(quantized[kind], blobs())

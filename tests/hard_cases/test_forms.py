@@ -50,6 +50,7 @@ OUTPUTS = {
 
 
 @pytest.mark.parametrize("form", OUTPUTS)
+@pytest.mark.case("outputs that are tuples, dicts, data classes, named tuples, nested", "seen")
 def test_an_output_of_any_form_is_healthy(form, healthy, blobs):
     report = healthy(Net(OUTPUTS[form]), blobs())
     assert [o.module for o in report.trace.facts[Training].outputs] == ["a", "b"]
@@ -73,6 +74,7 @@ class InPlace(nn.Module):
         return self.c(y)
 
 
+@pytest.mark.case("in-place activations, `x += y`", "seen, with the gradient of the value before the change")
 def test_activations_and_additions_in_place_are_left_alone(healthy, blobs):
     report = healthy(InPlace(), blobs())
     outputs = {o.module: o for o in report.trace.facts[Training].outputs}
@@ -81,6 +83,7 @@ def test_activations_and_additions_in_place_are_left_alone(healthy, blobs):
     assert outputs["act"].gradient_rms[0] > 0
 
 
+@pytest.mark.case("keyword-only inputs", "passed by name")
 def test_inputs_that_are_keyword_only_are_passed_by_name(healthy, blobs):
     class Keyword(nn.Module):
         def __init__(self):
@@ -96,6 +99,7 @@ def test_inputs_that_are_keyword_only_are_passed_by_name(healthy, blobs):
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 @pytest.mark.parametrize("cut", [False, True], ids=["whole", "cut"])
+@pytest.mark.case("LSTM and GRU, packed sequences", "seen")
 def test_recurrent_layers_take_packed_sequences(kind, cut, healthy, found, blobs):
     class Tagger(nn.Module):
         def __init__(self):
@@ -144,6 +148,7 @@ class Tied(nn.Module):
         return self.head(self.again(h))
 
 
+@pytest.mark.case("tied weights, shared modules", "counted once")
 def test_a_tied_weight_is_listed_once_and_a_shared_modules_calls_are_added_up(healthy):
     torch.manual_seed(0)
     tokens = torch.randint(0, 16, (64, 6))
@@ -170,6 +175,7 @@ class Functional(nn.Module):
         return F.linear(x, self.weight) * self.scale + self.rows[0] + self.named["shift"]
 
 
+@pytest.mark.case("parameters outside any layer, functional layers", "seen")
 def test_parameters_outside_any_module_are_watched(healthy, blobs):
     model = Functional()
     report = healthy(model, blobs(), optimizer=torch.optim.Adam(model.parameters(), 1e-2))
@@ -184,6 +190,7 @@ def test_a_parameter_of_the_model_itself_that_the_optimizer_lacks_is_found(found
     assert found(model, blobs(), optimizer=torch.optim.Adam(left_out, 1e-2))[0] == "GK201"
 
 
+@pytest.mark.case("frozen parameters", "no finding")
 def test_frozen_parameters_are_no_finding(healthy, blobs):
     model = Net()
     model.a.requires_grad_(False)
@@ -193,11 +200,13 @@ def test_frozen_parameters_are_no_finding(healthy, blobs):
     assert records["a.weight"].changed is False
 
 
+@pytest.mark.case("models frozen throughout", "one sentence, exit status 2")
 def test_a_model_that_is_frozen_throughout_gets_one_sentence(scan, blobs):
     with pytest.raises(TargetError, match="Net has no trainable parameter: nothing can learn; set requires_grad=True"):
         scan(Net().requires_grad_(False), blobs())
 
 
+@pytest.mark.case("modules that never run", "a warning")
 def test_a_module_that_never_runs_is_a_warning_and_no_failure(scan, blobs):
     class Spare(Net):
         def __init__(self):
@@ -211,6 +220,7 @@ def test_a_module_that_never_runs_is_a_warning_and_no_failure(scan, blobs):
 
 
 @pytest.mark.parametrize("how", ["steps", "routes"])
+@pytest.mark.case("modules that run as often as the data decides", "seen")
 def test_modules_that_run_a_number_of_times_that_the_data_decides_are_healthy(how, healthy, blobs):
     class Looping(nn.Module):
         def __init__(self):
@@ -240,6 +250,7 @@ def test_modules_that_run_a_number_of_times_that_the_data_decides_are_healthy(ho
 
 @pytest.mark.parametrize("reentrant", [False, True], ids=["plain", "reentrant"])
 @pytest.mark.parametrize("wrapped", [False, True], ids=["bare", "in DataParallel"])
+@pytest.mark.case("activation checkpointing, both modes", "a call counts once")
 def test_a_call_under_activation_checkpointing_is_counted_once(reentrant, wrapped, healthy, blobs):
     class Checkpointed(nn.Module):
         def __init__(self):
@@ -292,6 +303,7 @@ class Forgetful(torch.autograd.Function):
 
 
 @pytest.mark.parametrize(("function", "codes"), [(Double, []), (Forgetful, ["GK103"])])
+@pytest.mark.case("`autograd.Function`", "seen")
 def test_a_function_with_a_backward_of_the_users_own(function, codes, found, blobs):
     class Custom(Net):
         def forward(self, x):
@@ -300,6 +312,7 @@ def test_a_function_with_a_backward_of_the_users_own(function, codes, found, blo
     assert found(Custom(), blobs()) == codes
 
 
+@pytest.mark.case("gradients of gradients in the loss", "seen")
 def test_a_gradient_penalty_in_the_loss_is_healthy(healthy, blobs):
     def step(model, batch):
         x, y = batch
@@ -334,6 +347,7 @@ def test_a_model_that_differentiates_in_forward_is_healthy(healthy):
     assert records["net.0.weight"].changed
 
 
+@pytest.mark.case("`torch.func` in forward: vmap, grad, functional_call", "run; what is inside is not measured")
 def test_functional_calls_vmap_and_grad_inside_forward_are_healthy(healthy, blobs):
     class Transformed(nn.Module):
         def __init__(self):
@@ -349,6 +363,7 @@ def test_functional_calls_vmap_and_grad_inside_forward_are_healthy(healthy, blob
     healthy(Transformed(), blobs())
 
 
+@pytest.mark.case("FX graph modules", "seen")
 def test_traced_graph_modules_are_healthy_and_keep_their_names(healthy, blobs):
     report = healthy(torch.fx.symbolic_trace(Net()), blobs())
     assert [p.name for p in report.trace.facts[Wiring].parameters] == ["a.weight", "a.bias", "b.weight", "b.bias"]
@@ -382,6 +397,7 @@ def test_odd_attributes_are_healthy(healthy, blobs):
     assert model.fast == 3 and model.me[0] is model
 
 
+@pytest.mark.case("models that cannot be deep-copied", "used in place, put back bit for bit")
 def test_a_model_that_keeps_tensors_of_the_graph_is_used_in_place_and_comes_back(healthy, blobs):
     class Keeping(Net):
         def forward(self, x):
@@ -401,6 +417,7 @@ def test_a_fault_is_found_in_a_model_that_cannot_be_copied(found, blobs):
     assert found(model, blobs()) == ["GK103"]
 
 
+@pytest.mark.case("your own hooks", "kept, in their order")
 def test_the_users_own_hooks_are_kept_and_run_in_their_order(healthy, blobs):
     seen = []
     model = Net()
@@ -422,6 +439,7 @@ def test_a_hook_of_the_users_that_cuts_the_gradient_is_found(found, blobs):
     assert found(model, blobs()) == ["GK103"]
 
 
+@pytest.mark.case("models on the meta device", "one sentence, exit status 2")
 def test_a_model_on_the_meta_device_gets_one_sentence(scan, blobs):
     with torch.device("meta"):
         model = Net()

@@ -41,6 +41,7 @@ def sentences():
 
 @pytest.mark.parametrize("bag", [False, True], ids=["Embedding", "EmbeddingBag"])
 @pytest.mark.parametrize("amp", [None, "bf16", "fp16"])
+@pytest.mark.case("sparse embedding gradients", "seen")
 def test_sparse_gradients_with_an_optimizer_of_their_own_are_healthy(bag, amp, healthy, sentences):
     model = Words(bag=bag)
     pair = [torch.optim.SparseAdam(model.embed.parameters(), 1e-2), torch.optim.Adam(model.head.parameters(), 1e-2)]
@@ -61,6 +62,7 @@ def test_the_part_that_neither_of_two_optimizers_has_is_found(found, sentences):
     assert found(model, sentences, optimizer=pair)[0] == "GK201"
 
 
+@pytest.mark.case("a parameter group for each parameter", "seen")
 def test_each_parameter_in_a_group_of_its_own_is_healthy(healthy, blobs):
     model = mlp()
     groups = [{"params": [p], "lr": 0.01 * (i + 1), "weight_decay": 0.0} for i, p in enumerate(model.parameters())]
@@ -167,6 +169,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.case("LBFGS, SAM and other closures; optimizers of your own", "stepped as they want")
 def test_an_optimizer_of_any_make_is_healthy_and_comes_back(name, healthy, blobs):
     model = mlp()
     optimizer = OPTIMIZERS[name](list(model.parameters()))
@@ -199,6 +202,7 @@ def test_what_it_was_not_given_is_found(name, found, blobs):
 
 
 @pytest.mark.parametrize("kind", ["several", "one by one"])
+@pytest.mark.case("several optimizers, schedulers", "each steps")
 def test_several_optimizers_with_schedulers_are_healthy(kind, healthy, blobs):
     model = mlp()
     if kind == "several":

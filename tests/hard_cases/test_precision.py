@@ -53,6 +53,7 @@ def records(report):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.case("float16, bfloat16 and float64 models", "seen")
 def test_a_model_in_another_type_is_healthy(dtype, healthy, blobs):
     model = mlp(dtype)
     report = healthy(model, blobs(dtype=dtype), optimizer=torch.optim.SGD(model.parameters(), 0.05), steps=30)
@@ -81,6 +82,7 @@ class Complex(nn.Module):
         return self.head(self.inner(torch.fft.fft(x) @ self.weight).abs())
 
 
+@pytest.mark.case("complex parameters", "seen")
 def test_complex_parameters_are_healthy(healthy, blobs):
     model = Complex()
     report = healthy(model, blobs(), optimizer=torch.optim.Adam(model.parameters(), 1e-2))
@@ -97,6 +99,7 @@ def test_a_complex_parameter_that_the_optimizer_lacks_is_found(found, blobs):
 
 
 @pytest.mark.parametrize("amp", AMP)
+@pytest.mark.case("`--amp bf16`, `--amp fp16`", "gradients unscaled, skipped steps no fault")
 def test_mixed_precision_is_healthy_in_every_experiment(amp, healthy, blobs):
     model = mlp()
     loader = blobs()
