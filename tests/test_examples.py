@@ -49,6 +49,15 @@ def test_own_target_is_silent():
     assert report["target"]["loss"] == "training_step"
 
 
+def test_own_loop_is_trained_as_it_is_and_told_what_is_wrong_with_it():
+    done = subprocess.run(
+        [sys.executable, "examples/own_loop.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count("mean loss") == 3
+    assert "watched 69 steps, 21 of them recorded, SGD(lr=0.1, momentum=0.9)" in done.stdout
+    assert "---- GK101 vanishing-gradient --" in done.stdout
+
+
 @pytest.mark.parametrize("epochs", [2])
 def test_the_lesson_shows_the_gradient_vanish_and_what_helps(epochs):
     command = [sys.executable, "examples/lesson.py", "--epochs", str(epochs)]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import click
 
+from gradcheck_kit.facts import Training
 from gradcheck_kit.report import Outcome, Report
 from gradcheck_kit.rule import GROUPS, Bar, Finding
 
@@ -47,15 +48,17 @@ class _Page:
     def header(self) -> Iterator[str]:
         h = self.report.trace.header
         threads = f"{h.threads} thread" + "s" * (h.threads != 1)
-        about = [f"gradcheck-kit {h.tool_version}", f"torch {h.torch_version}", f"{h.device}, {threads}"]
-        yield from self.wrap(" | ".join([*about, *([] if h.seed is None else [f"seed {h.seed}"])]))
+        versions = [f"gradcheck-kit {h.tool_version}", f"torch {h.torch_version}", f"{h.device}, {threads}"]
+        yield from self.wrap(" | ".join([*versions, *([] if h.seed is None else [f"seed {h.seed}"])]))
         layers = f"{h.weight_layers} weight layer" + "s" * (h.weight_layers != 1)
         yield from self.wrap(f"{h.name}   {h.model}, {layers}, {h.parameters:,} parameters", "target  ")
         yield from self.wrap("; ".join(filter(None, (h.data, h.test_data))), "data    ")
         steps = f"{h.steps} step" + "s" * (h.steps != 1)
-        yield from self.wrap(
-            ", ".join(filter(None, (steps, h.optimizer, h.loss))), "watched " if h.watched else "probe   "
-        )
+        training = self.report.trace.facts.get(Training)
+        if h.watched and training is not None:
+            steps += f", {len(training.recorded)} of them recorded"
+        about = ", ".join(filter(None, (steps, h.optimizer, h.loss)))
+        yield from self.wrap(about, "watched " if h.watched else "probe   ")
         for clause in h.supplied:
             yield from self.wrap(clause, "note    ")
 

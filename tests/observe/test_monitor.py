@@ -184,7 +184,7 @@ def test_finds_what_a_probe_finds_and_is_silent_on_a_healthy_loop():
         train(broken, sgd(broken, lr=0.01), 60)
     report = monitor.report()
     assert report.causes[0].rule.name == "vanishing-gradient"
-    assert "watched 60 steps, SGD(lr=0.01)" in str(report)
+    assert "watched 60 steps, 20 of them recorded, SGD(lr=0.01)" in str(report)
     assert report.trace.header.seed is None
 
 
