@@ -23,8 +23,8 @@ CONSTANT_BATCHES = 8  # the targets of so many batches tell what a constant pred
 
 
 def schedule(steps: int) -> set[int]:
-    """The steps that are recorded: the first three, then evenly up to some twenty, and the last two."""
-    spacing = max(1, math.ceil(steps / 20))
+    """The steps that are recorded: the first three, then evenly up to some fifteen, and the last two."""
+    spacing = max(1, math.ceil(steps / 14))
     return {s for s in range(steps) if s < 3 or s % spacing == 0 or s >= steps - 2}
 
 

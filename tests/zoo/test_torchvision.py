@@ -19,7 +19,7 @@ from gradcheck_kit.target.load import load_target
 SMALL = 30e6  # parameters
 CHEAP = 50  # GFLOP per sample at the size that it was published with
 PIXELS = 2**18  # per sample at the least size: a video net that takes nothing below 16 frames of 224x224 is not cheap
-MEMORY = 16  # GiB: what a probe may take
+MEMORY = 24  # GiB: what a machine has
 COPIES = 6  # of the weights that a probe holds at once: the user's, the workspace's, gradients, Adam's two, the start's
 NAMES = models.list_models()
 
