@@ -184,6 +184,8 @@ class Training:
     optimizer: str
     optimizer_given: bool  # by the user; else the probe's own rate may simply not suit the model
     norm_layers: int  # BatchNorm, LayerNorm and the like that ran
+    watched: bool  # somebody's own loop, not a probe's
+    competing: bool  # other losses are trained in turn with this one, as in a GAN: it need not fall
 
     # -- the loss --
 
@@ -205,6 +207,10 @@ class Training:
     def loss_steps(self) -> int:
         """The steps whose loss is known."""
         return len(self.losses) * self.loss_window
+
+    def at_least(self, steps: int) -> str:
+        """What to do where the run was too short to tell, as the end of a sentence."""
+        return f"watch {steps} or more" if self.watched else f"use --steps {steps} or more"
 
     @property
     def long_enough(self) -> bool:
@@ -249,7 +255,7 @@ class Training:
         """
         if not self.finite:
             return "the loss became " + ("NaN" if any(map(math.isnan, self.losses)) else "infinite or NaN")
-        if not self.long_enough:
+        if not self.long_enough or self.competing:
             return ""
         falling = self.trend() < -2.33 or self._came_down_in_few_steps
         # One batch may have next to no loss, of rare positives say: chance is the least that a rise starts from.

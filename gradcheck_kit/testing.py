@@ -173,6 +173,8 @@ def training(**changes: Any) -> Training:
         "optimizer": "SGD(lr=0.1, momentum=0.9)",
         "optimizer_given": True,
         "norm_layers": 0,
+        "watched": False,
+        "competing": False,
         **stack([9e-4, 1e-3, 1.1e-3]),
     }
     made = _build(Training, healthy, {**changes, "losses": losses, "recorded": recorded})

@@ -44,7 +44,6 @@ class Header:
     torch_version: str
     tool_version: str
     supplied: tuple[str, ...] = ()  # what was missing and was made up, one clause each
-    watched: bool = False  # somebody's own loop, not a probe
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,4 +171,6 @@ class _Run:
             optimizer=describe_optimizers(work.optimizers),
             optimizer_given=self.prepared.optimizer_chosen,
             norm_layers=recorder.norm_layers(),
+            watched=False,
+            competing=False,
         )

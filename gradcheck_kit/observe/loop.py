@@ -55,6 +55,7 @@ class LoopWatch:
         self.steps = 0  # updates so far; one of several optimizers counts once in each round
         self.optimizers = list(optimizers)
         self.losses = LossHistory()
+        self.competing = False  # another loss was minimised in between
         self.recorder: Recorder | None = None
         self.bad: NonFinite | None = None
         self.rates: tuple[float, ...] = ()  # of each group at the recorded step in which they were highest
@@ -77,6 +78,7 @@ class LoopWatch:
         self._inside: Optimizer | None = None  # the outermost optimizer whose step is running
         self._pending: list[Tensor] = []  # losses of backward passes since the last step
         self._others = 0  # how many of them came before another model's optimizer stepped
+        self._seen = 0  # how many of them came before our latest optimizer stepped
         self._unknown_scale = True  # of the pending losses: no scaler was known when they were seen
         self._scale: Tensor | None = None  # what the loss was multiplied by, on its device
         self._fused: dict[str, Tensor] = {}  # what a scaler hands to an optimizer that unscales by itself
@@ -196,7 +198,11 @@ class LoopWatch:
             return  # an optimizer that works through another one is one step
         if not self._ours(optimizer):
             self._others = len(self._pending)
+            self.competing = True
             return
+        if self._stepped and len(self._pending) > self._seen:
+            self.competing = True  # each optimizer has a loss of its own
+        self._seen = len(self._pending)
         if any(optimizer is one for one in self._stepped):
             self._finish()
         self._inside = optimizer

@@ -143,6 +143,8 @@ class Monitor:
             optimizer=self._loop.description,
             optimizer_given=True,
             norm_layers=recorder.norm_layers(),
+            watched=True,
+            competing=self._loop.competing,
         )
 
     def _wiring(self, recorder: Recorder) -> Wiring:
@@ -208,5 +210,4 @@ class Monitor:
             torch_version=torch.__version__,
             tool_version=__version__,
             supplied=tuple(notes),
-            watched=True,
         )

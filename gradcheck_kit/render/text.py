@@ -55,10 +55,11 @@ class _Page:
         yield from self.wrap("; ".join(filter(None, (h.data, h.test_data))), "data    ")
         steps = f"{h.steps} step" + "s" * (h.steps != 1)
         training = self.report.trace.facts.get(Training)
-        if h.watched and training is not None:
+        watched = training is not None and training.watched
+        if training is not None and watched:
             steps += f", {len(training.recorded)} of them recorded"
         about = ", ".join(filter(None, (steps, h.optimizer, h.loss)))
-        yield from self.wrap(about, "watched " if h.watched else "probe   ")
+        yield from self.wrap(about, "watched " if watched else "probe   ")
         for clause in h.supplied:
             yield from self.wrap(clause, "note    ")
 

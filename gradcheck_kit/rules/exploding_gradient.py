@@ -18,7 +18,7 @@ def exploding_gradient(training: Training, *, ratio: float = 70.0) -> Iterator[F
     if not totals and training.gradient_ratio_at_start is None:
         raise Skip("no finite gradient was recorded (see non-finite)")
     if not training.long_enough:
-        raise Skip(f"{training.loss_steps} steps are too few to tell whether it does harm; use --steps 10 or more")
+        raise Skip(f"{training.loss_steps} steps are too few to tell whether it does harm; {training.at_least(10)}")
     harm = training.harm
     if not harm:
         return

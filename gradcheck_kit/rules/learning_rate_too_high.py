@@ -26,7 +26,7 @@ def learning_rate_too_high(
     if not training.optimizer_given:
         raise Skip("the learning rate is the probe's own; choose one with --lr")
     if not training.long_enough:
-        raise Skip(f"{training.loss_steps} steps are too few to tell; use --steps 10 or more")
+        raise Skip(f"{training.loss_steps} steps are too few to tell; {training.at_least(10)}")
     update = _update_ratio(training)
     harm = training.harm
     first = training.first_update_ratio

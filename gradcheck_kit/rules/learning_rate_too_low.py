@@ -17,7 +17,7 @@ def learning_rate_too_low(
     if not training.optimizer_given:
         raise Skip("the learning rate is the probe's own; choose one with --lr")
     if not training.long_enough:
-        raise Skip(f"{training.loss_steps} steps are too few to tell; use --steps 10 or more")
+        raise Skip(f"{training.loss_steps} steps are too few to tell; {training.at_least(10)}")
     update = middle(p.update_ratio() for p in training.parameters if p.is_weight and p.optimized and p.trainable)
     if update is None:
         raise Skip("no weight is in an optimizer")

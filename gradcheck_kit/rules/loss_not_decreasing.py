@@ -17,7 +17,9 @@ def loss_not_decreasing(
     if training.synthetic:
         raise Skip("the data is random: there may be nothing to learn")
     if training.finite and training.loss_steps < max(steps, 10):
-        raise Skip(f"{training.loss_steps} steps are too few to see a trend; use --steps {steps} or more")
+        raise Skip(f"{training.loss_steps} steps are too few to see a trend; {training.at_least(steps)}")
+    if training.competing and training.finite:
+        raise Skip("other losses are trained in turn with this one, which need not fall then")
     harm = training.harm
     if not harm:
         return
@@ -36,6 +38,7 @@ def loss_not_decreasing(
         evidence={"trend": training.trend(), "limit": -2.33, "first": training.first_loss, "last": training.last_loss},
         fixes=(
             "Look at the other findings first: they name causes.",
-            "With no other finding: probe longer (--steps 300), and check that labels belong to their inputs.",
+            f"With no other finding: {'train' if training.watched else 'probe'} longer"
+            f"{'' if training.watched else ' (--steps 300)'}, and check that labels belong to their inputs.",
         ),
     )

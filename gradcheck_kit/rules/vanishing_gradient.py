@@ -34,7 +34,7 @@ def vanishing_gradient(training: Training, *, ratio: float = 1e-3) -> Iterator[F
     harm = training.harm
     if not harm and not training.long_enough:
         # A zero-initialised head or a LayerScale of 1e-5 lets next to nothing through in its first steps.
-        raise Skip(f"{len(training.losses)} steps are too few to tell; use --steps 10 or more")
+        raise Skip(f"{training.loss_steps} steps are too few to tell; {training.at_least(10)}")
     first, last = present[0][0], present[-1][0]
     shrinkage = found ** (-1 / max(1, len(present) - 1))
     message = (

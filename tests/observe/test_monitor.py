@@ -586,3 +586,35 @@ def test_random_numbers_are_the_loops_own():
     torch.manual_seed(3)
     assert drawn == torch.rand(())
     assert random.getstate() == state
+
+
+def test_a_loss_that_competes_with_another_need_not_fall():
+    torch.manual_seed(0)
+    generator, critic = nn.Linear(4, 2), nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 1))
+    pair = nn.ModuleList([generator, critic])
+    ours, theirs = sgd(generator, lr=0.01), sgd(critic, lr=0.05)
+    with gk.Monitor(generator) as one, gk.Monitor(pair, optimizer=[theirs, ours]) as both:
+        for _ in range(40):
+            fake = generator(torch.randn(16, 4))
+            (F.softplus(critic(fake.detach())) + F.softplus(-critic(torch.randn(16, 2) + 2))).mean().backward()
+            theirs.step()
+            theirs.zero_grad()
+            F.softplus(-critic(fake)).mean().backward()
+            ours.step()
+            ours.zero_grad()
+    for monitor in (one, both):
+        assert monitor.steps == 40
+        assert facts(monitor).competing
+        assert [o.rule.name for o in monitor.report().outcomes if o.hit] == []
+
+
+def test_one_loss_for_several_optimizers_does_not_compete():
+    model = net()
+    optimizers = [sgd(model[:2]), sgd(model[2:])]
+    with gk.Monitor(model, optimizer=optimizers) as monitor:
+        for x, y in batches(3):
+            F.cross_entropy(model(x), y).backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+    assert not facts(monitor).competing

@@ -139,3 +139,18 @@ def test_it_takes_the_number_of_steps_as_an_option():
 
 def test_it_does_not_pass_steps_that_no_trend_can_be_seen_in():
     assert judge(loss_not_decreasing, training(losses=flat(steps=7)), steps=5).status != "passed"
+
+
+# ---- watched loops ----
+
+
+def test_it_expects_no_fall_of_a_loss_that_competes_with_another():
+    with pytest.raises(Skip, match="other losses are trained in turn with this one"):
+        apply(loss_not_decreasing, training(losses=flat(), watched=True, competing=True))
+
+
+def test_it_tells_who_trains_a_loop_of_their_own_to_train_longer():
+    (finding,) = apply(loss_not_decreasing, training(losses=flat(), watched=True))
+    assert finding.fixes[1].startswith("With no other finding: train longer, and check")
+    with pytest.raises(Skip, match="12 steps are too few to see a trend; watch 20 or more"):
+        apply(loss_not_decreasing, training(losses=flat(steps=12), watched=True))

@@ -97,7 +97,7 @@ def test_a_probe_long_enough_to_judge_raises_no_alarm(name, record_property):
     parameters, *_ = published(name)
     if math.isfinite(parameters) and 4 * COPIES * parameters > MEMORY * 2**30 * 0.75:
         pytest.skip(f"{parameters / 1e6:.0f} million parameters do not fit into {MEMORY} GiB {COPIES} times")
-    report = probed(name, steps=10, quick=True)
+    report = probed(name, steps=10, batch_size=4, quick=True)
     assert judged(report, "failed") == []
     assert report.passed
     for code, message in judged(report, "warned"):
