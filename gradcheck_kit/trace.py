@@ -54,8 +54,9 @@ class Trace:
     facts: Mapping[type, Any]
     absent: Mapping[str, str] = field(default_factory=dict)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the file as a whole or not at all. Raises TraceError when it cannot be written."""
+        path = Path(path)
         lines = [_line({"fact": kind.__name__, "value": encode(fact)}) for kind, fact in self.facts.items()]
         head = {"format": FORMAT, "schema": SCHEMA, "header": encode(self.header), "absent": dict(self.absent)}
         body = "".join([_line(head), *lines])
@@ -66,11 +67,12 @@ class Trace:
             raise TraceError(f"cannot write the trace {path}: {error.strerror}") from error
 
     @classmethod
-    def load(cls, path: Path, extra: Iterable[type] = ()) -> Trace:
+    def load(cls, path: Path | str, extra: Iterable[type] = ()) -> Trace:
         """Read a trace; `extra` are the fact types of plugins. Facts of unknown types are left out.
 
         Raises TraceError for a file that is missing, damaged, truncated, foreign, or newer than this version.
         """
+        path = Path(path)
         try:
             text = path.read_bytes().decode()
         except OSError as error:

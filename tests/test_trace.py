@@ -188,3 +188,9 @@ def test_it_decodes_a_header_that_lacks_a_defaulted_field():
     fields = encode(replace(testing.header(), supplied=()))
     del fields["supplied"]
     assert decode(Header, fields) == testing.header()
+
+
+def test_it_takes_a_path_that_is_written_as_text(tmp_path):
+    trace = testing.trace(testing.training())
+    trace.save(str(tmp_path / "t.jsonl"))
+    assert Trace.load(str(tmp_path / "t.jsonl")) == trace
