@@ -109,7 +109,7 @@ class _Run:
     def _observed(self, step: int, batch: Any, *, activations: bool) -> None:
         work = self.work
         work.clear_gradients()
-        with self.recorder.watching(activations=activations):
+        with self.recorder.watching(everything=activations):
             output, loss = work.step(batch)
             work.backward(loss)
         work.unscale()

@@ -24,13 +24,14 @@ from gradcheck_kit.facts import NonFinite
 from gradcheck_kit.observe.backward import listen_to_backward, stop_listening_to_backward
 from gradcheck_kit.observe.first_non_finite import first_non_finite
 from gradcheck_kit.observe.loss_history import LossHistory
+from gradcheck_kit.observe.module_stack import compiled_frames
 from gradcheck_kit.observe.recorder import Recorder
 from gradcheck_kit.observe.statistics import read
 from gradcheck_kit.target.eager import compiled_parts
 from gradcheck_kit.target.workspace import describe_optimizers
 
 MOST_ROWS = 256  # recorded steps that are kept; where `every` makes more, every second one is dropped
-ACTIVATIONS_EVERY = 4  # recorded steps; what is counted costs as much as all the rest
+EVERYTHING_EVERY = 4  # recorded steps; counting dead and saturated units costs as much as all the rest
 PER_OCTAVE = 4  # steps recorded each time that the number of steps doubles
 MOST_PENDING = 256  # losses that wait for the optimizer's step one by one
 FRAMES = 16  # callers of an optimizer's step among which a GradScaler is looked for
@@ -148,12 +149,21 @@ class LoopWatch:
             if any(nn.parameter.is_lazy(t) for t in (*self.model.parameters(), *self.model.buffers())):
                 return
             self.recorder = Recorder(self.model, self._lost)
-        if self._attached:
-            self.recorder.detach()
-        self._attached = self._due(self.steps)
-        if self._attached:
-            activations = self._activations and len(self.recorder.steps) % ACTIVATIONS_EVERY == 0
-            self.recorder.attach(activations=activations, outputs=not self.compiled())
+        due = self._due(self.steps)
+        # Compiled code depends on which hooks and modes there are, and is compiled anew where they come or go.
+        stay = compiled_frames() > 0
+        if due or (stay and not self._attached):
+            everything = self._activations and len(self.recorder.steps) % EVERYTHING_EVERY == 0
+            self.recorder.attach(
+                everything=everything, activations=everything and not stay, outputs=not self.compiled()
+            )
+            self._attached = True
+        if not due and self._attached:
+            if stay:
+                self.recorder.pause()
+            else:
+                self.recorder.detach()
+                self._attached = False
 
     def _due(self, step: int) -> bool:
         if self._every is not None:

@@ -38,6 +38,12 @@ def recomputing() -> bool:
     return bool(torch._C._current_graph_task_id() != -1)  # noqa: SLF001
 
 
+def compiled_frames() -> int:
+    """How many functions torch.compile has compiled in this process."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return 0 if dynamo is None else int(dynamo.counters["frames"]["total"])
+
+
 class Listener(Protocol):
     """Is told what a `ModuleStack` sees. A call is outermost when no other module of the model is running."""
 
@@ -68,18 +74,26 @@ class ModuleStack:
         self._listener: Listener | None = None
         self._handles: list[RemovableHandle] = []
         self._thread = 0
+        self._paused = True
 
     def attach(self, listener: Listener | None = None) -> None:
-        self.detach()
-        self._listener, self._thread = listener, get_ident()
-        self._handles.append(register_module_forward_pre_hook(self._enter))
-        self._handles.append(register_module_forward_hook(self._leave, always_call=True))
+        """Look from now on. Hooks that are there already, because it was paused, stay the same."""
+        self.reset()
+        self._listener, self._thread, self._paused = listener, get_ident(), False
+        if not self._handles:
+            self._handles.append(register_module_forward_pre_hook(self._enter))
+            self._handles.append(register_module_forward_hook(self._leave, always_call=True))
+
+    def pause(self) -> None:
+        """Look no more, but leave the hooks: compiled code is compiled anew whenever hooks come or go."""
+        self.reset()
+        self._paused = True
 
     def detach(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self.reset()
+        self.pause()
 
     def reset(self) -> None:
         """Forget calls that never returned: KeyboardInterrupt passes torch's hooks by."""
@@ -98,11 +112,12 @@ class ModuleStack:
             self.detach()
 
     def _elsewhere(self) -> bool:
-        """Whether this call is not ours to see: being compiled or traced, or in a thread of nn.DataParallel."""
-        return torch.compiler.is_compiling() or get_ident() != self._thread or bool(torch._C._get_tracing_state())  # noqa: SLF001
+        """Whether this call is not ours to see: being traced, or in a thread of nn.DataParallel."""
+        return get_ident() != self._thread or torch._C._get_tracing_state() is not None  # noqa: SLF001
 
     def _enter(self, module: nn.Module, _args: Any) -> None:
-        if self._elsewhere() or recomputing():
+        # What is compiled must not depend on anything but the first of these.
+        if torch.compiler.is_compiling() or self._paused or self._elsewhere() or recomputing():
             return
         if not self.running:
             if id(module) not in self.names:
@@ -114,7 +129,7 @@ class ModuleStack:
         self.running.append(module)
 
     def _leave(self, module: nn.Module, _args: Any, output: Any) -> None:
-        if self._elsewhere():
+        if torch.compiler.is_compiling() or self._paused or self._elsewhere():
             return
         if recomputing():
             if self._listener is not None:

@@ -15,6 +15,7 @@ from gradcheck_kit import plugins
 from gradcheck_kit.errors import ProbeError, UsageError
 from gradcheck_kit.facts import FACTS, Training, WiredModule, WiredParameter, Wiring
 from gradcheck_kit.observe.loop import LoopWatch, owned_by
+from gradcheck_kit.observe.module_stack import compiled_frames
 from gradcheck_kit.observe.names import named_modules, named_parameters
 from gradcheck_kit.observe.recorder import Recorder
 from gradcheck_kit.observe.unregistered import unregistered_modules
@@ -191,6 +192,8 @@ class Monitor:
         notes = [f"{place or 'the model'} is not watched: {error}" for place, error in recorder.trouble.items()]
         if self._loop.compiled():
             notes.append("the model is compiled: gradients and updates are seen, what its layers put out is not")
+        elif compiled_frames():
+            notes.append("compiled code runs in this process: its insides are not seen, dead units are not counted")
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         size = recorder.batch_size
         return Header(

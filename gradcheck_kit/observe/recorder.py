@@ -45,7 +45,7 @@ class Recorder:
         self._output_rows: list[array[float]] = []  # by step: for each site output RMS and gradient RMS
         self._parameter_rows: list[array[float]] = []  # by step: for each parameter gradient, weight and update RMS
         self._read: tuple[dict[int, float], dict[int, float], list[float]] = ({}, {}, [])
-        self._with_activations = True
+        self._everything = self._with_activations = True
         self._outermost: set[int] = set()  # modules that were called as outermost ones in this pass
         self._following = False  # this pass records gradients
         self._active: ActivationWatch | None = None
@@ -63,13 +63,13 @@ class Recorder:
 
     # -- forward and backward --
 
-    def attach(self, *, activations: bool = True, outputs: bool = True) -> None:
+    def attach(self, *, everything: bool = True, activations: bool = True, outputs: bool = True) -> None:
         """Watch from now on, until `detach`.
 
-        Without `activations` only layers with parameters are looked at. Without `outputs` nothing is hooked: parameters
-        are seen all the same.
+        Without `everything` only layers with parameters are looked at, without `activations` nothing is counted of
+        activation functions. Without `outputs` nothing is hooked: parameters are seen all the same.
         """
-        self._with_activations = activations
+        self._everything, self._with_activations = everything, activations
         self.begin()
         if outputs:
             self.stack.attach(self)
@@ -77,10 +77,14 @@ class Recorder:
     def detach(self) -> None:
         self.stack.detach()
 
+    def pause(self) -> None:
+        """Watch no more, with the hooks in their place."""
+        self.stack.pause()
+
     @contextmanager
-    def watching(self, *, activations: bool = True) -> Iterator[None]:
-        """Watch one forward and backward pass; every hook is gone at the end."""
-        self.attach(activations=activations)
+    def watching(self, *, everything: bool = True) -> Iterator[None]:
+        """Watch one forward and backward pass; every hook is gone at the end. Everything, or layers with parameters."""
+        self.attach(everything=everything, activations=everything)
         try:
             yield
         finally:
@@ -90,7 +94,7 @@ class Recorder:
         """Forget what was seen of a step that was not kept."""
         self.stack.reset()
         self._outermost.clear()
-        self.outputs.begin(everything=self._with_activations)
+        self.outputs.begin(everything=self._everything)
         self.parameters.begin()
 
     def began(self, module: nn.Module) -> None:
@@ -99,7 +103,7 @@ class Recorder:
             return
         if id(module) in self._outermost:
             self._outermost.clear()
-            self.outputs.begin(everything=self._with_activations)
+            self.outputs.begin(everything=self._everything)
             self.activations.cancel()
         if self._with_activations:
             if not self._outermost:

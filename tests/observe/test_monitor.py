@@ -61,6 +61,16 @@ def facts(monitor):
     return monitor.trace.facts[Training]
 
 
+@pytest.fixture
+def fresh_compiler():
+    """A process that has compiled nothing, before and after."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+
+
 # ---- the run is the user's ----
 
 
@@ -408,14 +418,13 @@ def test_a_schedules_highest_rate_is_the_one_that_is_told():
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo's own
 @pytest.mark.parametrize("how", ["module", "in place", "part"])
-def test_of_a_compiled_model_gradients_are_seen_and_it_is_compiled_once(how):
+def test_of_a_compiled_model_gradients_are_seen_and_it_is_compiled_once(how, fresh_compiler):
     compilations = []
 
     def backend(graph, _inputs):
         compilations.append(graph)
         return graph.forward
 
-    torch._dynamo.reset()
     model = net()
     if how == "module":
         watched = torch.compile(model, backend=backend)
@@ -618,3 +627,51 @@ def test_one_loss_for_several_optimizers_does_not_compete():
                 optimizer.step()
                 optimizer.zero_grad()
     assert not facts(monitor).competing
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo's own
+@pytest.mark.parametrize("compiled_before", [False, True])
+@pytest.mark.parametrize("what", ["a step", "a part"])
+def test_what_is_compiled_is_compiled_once_more_at_most(what, compiled_before, fresh_compiler):
+    compilations = []
+
+    def backend(graph, _inputs):
+        compilations.append(graph)
+        return graph.forward
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Linear(8, 8), nn.Linear(8, 3)
+            self.middle = torch.compile(self.inner, backend=backend) if what == "a part" else self.inner
+
+        def inner(self, x):
+            return F.gelu(self.body(x))
+
+        def forward(self, x):
+            return self.head(self.middle(x))
+
+    model = Net()
+    optimizer = sgd(model)
+
+    def loss_of(x, y):
+        return F.cross_entropy(model(x), y)
+
+    if what == "a step":
+        loss_of = torch.compile(loss_of, backend=backend)
+
+    def run():
+        for x, y in batches(8):
+            loss_of(x, y).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    if compiled_before:
+        run()
+        assert len(compilations) == 1
+    with gk.Monitor(model, every=2) as monitor:
+        run()
+    run()
+    assert len(compilations) <= 2
+    assert all(g for p in facts(monitor).parameters for g in p.gradient_rms)
+    assert [o.module for o in facts(monitor).outputs] == ([] if what == "a step" else ["head"])
