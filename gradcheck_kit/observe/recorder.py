@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -19,10 +19,33 @@ from gradcheck_kit.observe.outputs import OutputWatch
 from gradcheck_kit.observe.parameters import ParameterWatch
 from gradcheck_kit.observe.statistics import ABSENT, read
 from gradcheck_kit.target.batches import batch_size_of
+from gradcheck_kit.target.eager import compiling_nothing
 from gradcheck_kit.target.layers import layer_of
 from gradcheck_kit.target.task import prediction_of
 
 NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm", "LocalResponseNorm")
+
+
+class _Eager:
+    """Compiles nothing while anybody is in it: two recorders do not always leave in the reverse order."""
+
+    def __init__(self) -> None:
+        self._inside = 0
+        self._context: AbstractContextManager[object] = nullcontext()
+
+    def enter(self) -> None:
+        if self._inside == 0:
+            self._context = compiling_nothing()
+            self._context.__enter__()
+        self._inside += 1
+
+    def leave(self) -> None:
+        self._inside -= 1
+        if self._inside == 0:
+            self._context.__exit__(None, None, None)
+
+
+_EAGER = _Eager()
 
 
 class Recorder:
@@ -48,7 +71,7 @@ class Recorder:
         self._everything = self._with_activations = True
         self._outermost: set[int] = set()  # modules that were called as outermost ones in this pass
         self._following = False  # this pass records gradients
-        self._active: ActivationWatch | None = None
+        self._active: ActivationWatch | None = None  # while it is on
 
     def _failed(self, place: str, error: Exception) -> None:
         if place not in self.trouble:
@@ -108,21 +131,31 @@ class Recorder:
         if self._with_activations:
             if not self._outermost:
                 self.activations.begin()
-            self.activations.__enter__()
-            self._active = self.activations
+            self._enter_modes()
         self._outermost.add(id(module))
+
+    def _enter_modes(self) -> None:
+        """Watch functions until `ended`. What is compiled would be compiled with that: this once it runs eagerly."""
+        _EAGER.enter()
+        self.activations.__enter__()
+        self._active = self.activations
 
     def returned(self, module: nn.Module, output: Any, *, again: bool = False) -> None:
         if self._following or again:
             self.outputs.returned(module, output, again=again)
 
     def ended(self, _module: nn.Module, output: Any) -> None:
-        if self.batch_size is None:
-            self.batch_size = batch_size_of(output)
-        if self._active is not None:
-            self._active.leave()
-            self._active.end(prediction_of(output))
-            self._active = None
+        active, self._active = self._active, None
+        if active is not None:
+            active.leave()
+            _EAGER.leave()
+        try:
+            if self.batch_size is None:
+                self.batch_size = batch_size_of(output)
+            if active is not None:
+                active.end(prediction_of(output))
+        except Exception as error:  # noqa: BLE001  # an odd output must not end a training run
+            self._failed("", error)
 
     # -- a step's numbers --
 
