@@ -493,6 +493,37 @@ class OneBatchFit:
 
 
 @dataclass(frozen=True, slots=True)
+class LossInput:
+    """What one operation that judges predictions was given: the prediction, and what it was compared with.
+
+    What is said of the values holds on every pass: of other batches, and with other weights.
+    """
+
+    operation: str  # "cross_entropy", "mse_loss", ...; or "log_softmax", "sigmoid", ... applied to the model's output
+    source: str  # "train.py:31" when the user's own code calls it, else ""
+    shape: tuple[int, ...]
+    activation: str  # the function that made the prediction, whatever its weights: "softmax", "relu", ...; "": no known
+    activation_at: str  # how a person would point at that: "5" or "softmax in forward (model.py:31)"
+    classes: int | None  # the size of the dimension over which it is, or is to be, normalised
+    normalized: bool  # no value is negative, and they sum to one over the classes
+    log_normalized: bool  # their exponentials do
+    minimum: float | None
+    maximum: float | None
+    target_minimum: float | None  # None where the target is class indices
+    target_maximum: float | None
+    unreachable: float | None  # best squared error within the activation's range / the target's variance
+    weighted: bool  # by a tensor of weights, which may be zero
+
+
+@dataclass(frozen=True, slots=True)
+class LossInputs:
+    """The operations that judge predictions in one training step, as far as the loss depends on them."""
+
+    passes: int
+    inputs: tuple[LossInput, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TensorSummary:
     """One tensor of a batch over the batches looked at. `mean` and `std` are over finite elements."""
 
@@ -519,4 +550,6 @@ class DataSummary:
     labels: tuple[tuple[int, int], ...]  # (class, count), when the target is class indices
 
 
-FACTS: tuple[type, ...] = (Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, DataSummary)
+FACTS: tuple[type, ...] = (
+    Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, LossInputs, DataSummary,
+)  # fmt: skip

@@ -24,6 +24,8 @@ from gradcheck_kit.facts import (
     Evaluation,
     FitAttempt,
     LearningRateResponse,
+    LossInput,
+    LossInputs,
     NonFinite,
     OneBatchFit,
     OutputRecord,
@@ -257,6 +259,23 @@ def one_batch_fit(**changes: Any) -> OneBatchFit:
     """Sixteen samples, learned by heart at the first attempt."""
     healthy = {"samples": 16, "planned_steps": 200, "attempts": (fit_attempt(),), "constant_loss": CHANCE}
     return _build(OneBatchFit, healthy, changes)
+
+
+def loss_input(operation: str = "cross_entropy", **changes: Any) -> LossInput:
+    """Logits for ten classes, as they leave a Linear layer, given to the loss that wants them."""
+    healthy = {
+        "operation": operation,
+        "shape": (64, 10),
+        "classes": 10,
+        "minimum": -2.5,
+        "maximum": 2.5,
+    }
+    return _build(LossInput, healthy, changes)
+
+
+def loss_inputs(*inputs: LossInput, **changes: Any) -> LossInputs:
+    """One step whose loss is a cross-entropy of logits, unless told otherwise."""
+    return _build(LossInputs, {"passes": 3, "inputs": inputs or (loss_input(),)}, changes)
 
 
 def tensor_summary(name: str = "input", **changes: Any) -> TensorSummary:

@@ -20,9 +20,11 @@ from gradcheck_kit.rules.no_gradient import no_gradient
 from gradcheck_kit.rules.non_finite import non_finite
 from gradcheck_kit.rules.not_optimized import not_optimized
 from gradcheck_kit.rules.parameter_unchanged import parameter_unchanged
+from gradcheck_kit.rules.redundant_softmax import redundant_softmax
 from gradcheck_kit.rules.saturated_activation import saturated_activation
 from gradcheck_kit.rules.unregistered_module import unregistered_module
 from gradcheck_kit.rules.vanishing_gradient import vanishing_gradient
+from gradcheck_kit.rules.wrong_output_activation import wrong_output_activation
 
 CATALOGUE: tuple[Rule, ...] = (
     vanishing_gradient,
@@ -38,6 +40,8 @@ CATALOGUE: tuple[Rule, ...] = (
     loss_not_decreasing,
     initial_loss,
     unregistered_module,
+    redundant_softmax,
+    wrong_output_activation,
     loss_broadcast,
     eval_accuracy,
     eval_nondeterministic,

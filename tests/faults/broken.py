@@ -385,6 +385,128 @@ def handwritten_error_of_a_row_and_a_column():
     return classification(Net(), smooth_function(), None, lambda out, y: (out - y.float()).abs().mean())
 
 
+@fault("redundant-softmax")
+def softmax_before_cross_entropy():
+    model = nn.Sequential(*mlp([20, 64, 64, 4]), nn.Softmax(dim=1))
+    return classification(model, clusters(), sgd(model))
+
+
+@fault("redundant-softmax")
+def softmax_in_forward_of_an_lstm():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.LSTM(1, 32, batch_first=True), nn.Linear(32, 3)
+
+        def forward(self, x):
+            return F.softmax(self.head(self.rnn(x)[0][:, -1]), dim=-1)
+
+    model = Net()
+    return classification(model, series(), torch.optim.Adam(model.parameters(), lr=0.01), F.cross_entropy)
+
+
+@fault("redundant-softmax")
+def handwritten_softmax_over_pixels():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 2, 1)
+
+        def forward(self, x):
+            scores = self.b(F.relu(self.a(x))).exp()
+            return scores / scores.sum(1, keepdim=True)
+
+    def make(n):
+        x = torch.randn(n, 3, 12, 12)
+        return x, (F.avg_pool2d(x, 3, 1, 1).sum(1) > 0.3).long()
+
+    return classification(Net(), make)
+
+
+@fault("redundant-softmax")
+def sigmoid_before_a_loss_with_logits():
+    directions = torch.randn(20, 6)
+
+    def make(n):
+        x = torch.randn(n, 20)
+        return x, (x @ directions > 1).float()
+
+    return classification(nn.Sequential(*mlp([20, 64, 6]), nn.Sigmoid()), make, None, nn.BCEWithLogitsLoss())
+
+
+@fault("wrong-output-activation")
+def sigmoid_before_cross_entropy():
+    model = nn.Sequential(*mlp([20, 64, 64, 4]), nn.Sigmoid())
+    return classification(model, clusters(), sgd(model))
+
+
+@fault("wrong-output-activation")
+def relu_after_the_last_layer_of_a_binary_classifier():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(20, 64), nn.Linear(64, 64), nn.Linear(64, 1)
+
+        def forward(self, x):
+            for layer in (self.a, self.b, self.c):
+                x = F.relu(layer(x))
+            return x
+
+    direction = torch.randn(20)
+
+    def make(n):
+        x = torch.randn(n, 20)
+        return x, (x @ direction > 0).float()[:, None]
+
+    return classification(Net(), make, None, nn.BCEWithLogitsLoss())
+
+
+@fault("wrong-output-activation")
+def softmax_before_negative_log_likelihood():
+    model = nn.Sequential(*mlp([20, 64, 4]), nn.Softmax(dim=1))
+    return classification(model, clusters(), None, nn.NLLLoss())
+
+
+@fault("wrong-output-activation")
+def logits_for_negative_log_likelihood():
+    return classification(mlp([20, 64, 4]), clusters(), None, nn.NLLLoss())
+
+
+@fault("wrong-output-activation")
+def softmax_of_a_single_output():
+    direction = torch.randn(20)
+
+    def make(n):
+        x = torch.randn(n, 20)
+        return x, (x @ direction > 0).float()[:, None]
+
+    return classification(nn.Sequential(*mlp([20, 64, 1]), nn.Softmax(dim=1)), make, None, nn.BCELoss())
+
+
+@fault("wrong-output-activation")
+def sigmoid_output_for_standardised_targets():
+    model = nn.Sequential(*mlp([10, 64, 64, 1]), nn.Sigmoid())
+    return classification(model, smooth_function(), None, nn.MSELoss())
+
+
+@fault("wrong-output-activation")
+def binary_cross_entropy_of_standardised_images():
+    model = nn.Sequential(nn.Flatten(), *mlp([256, 64, 16, 64, 256]), nn.Unflatten(1, (1, 16, 16)))
+    make = images()
+    return classification(model, changed(make, lambda x, y: (x, x)), None, nn.BCEWithLogitsLoss())
+
+
+@fault("wrong-output-activation")
+def labels_of_minus_one_and_one():
+    direction = torch.randn(20)
+
+    def make(n):
+        x = torch.randn(n, 20)
+        return x, (x @ direction).sign()[:, None]
+
+    return classification(mlp([20, 64, 1]), make, None, nn.BCEWithLogitsLoss())
+
+
 # ---- evaluation ----
 
 

@@ -69,6 +69,8 @@ BAD = {
     "GK205": [trained(losses=testing.flat())],
     "GK301": [trained(losses=(20.0,) * 60)],
     "GK401": [testing.wiring(unregistered=(UnregisteredModule("hidden[0]", "Linear", 2, True, False),))],
+    "GK402": [testing.loss_inputs(testing.loss_input(normalized=True, activation="softmax", activation_at="5"))],
+    "GK403": [testing.loss_inputs(testing.loss_input(activation="sigmoid", activation_at="5"))],
     "GK404": [
         testing.wiring(
             prediction_shape=(64, 1),
@@ -195,7 +197,7 @@ def test_its_page_names_only_rules_that_exist(rule):
 
 @every_rule
 def test_it_is_silent_on_healthy_facts(rule):
-    healthy = [trained(), testing.wiring(), testing.evaluation(), testing.one_batch_fit()]
+    healthy = [trained(), testing.wiring(), testing.evaluation(), testing.one_batch_fit(), testing.loss_inputs()]
     assert judged(rule, healthy).status in ("passed", "skipped")
 
 
