@@ -509,7 +509,7 @@ class LossInput:
     log_normalized: bool  # their exponentials do
     minimum: float | None
     maximum: float | None
-    target_minimum: float | None  # None where the target is class indices
+    target_minimum: float | None  # None where the target is class indices, or made up
     target_maximum: float | None
     unreachable: float | None  # best squared error within the activation's range / the target's variance
     weighted: bool  # by a tensor of weights, which may be zero
@@ -521,6 +521,30 @@ class LossInputs:
 
     passes: int
     inputs: tuple[LossInput, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EqualUnits:
+    """A layer whose units all start with the same weights, and what the first steps of training make of them."""
+
+    layer: str
+    layer_type: str
+    units: int
+    weights: int  # of each unit, without its bias
+    zero: bool  # all of them are exactly zero
+    biases_equal: bool  # or there are none: nothing tells the units apart
+    hidden: bool  # what the layer returns goes into another layer with weights
+    spread: float | None  # RMS of the units' deviation from their common movement / of the movement; None: none moved
+    gradient_zero: bool  # exactly, of all of its parameters, in every step
+
+
+@dataclass(frozen=True, slots=True)
+class Symmetry:
+    """Layers whose units are copies of each other at the start."""
+
+    layers: int  # looked at: trainable, with at least two units
+    steps: int  # of training, made only where there are such layers
+    equal: tuple[EqualUnits, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -551,5 +575,5 @@ class DataSummary:
 
 
 FACTS: tuple[type, ...] = (
-    Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, LossInputs, DataSummary,
+    Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, LossInputs, Symmetry, DataSummary,
 )  # fmt: skip

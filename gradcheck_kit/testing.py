@@ -21,6 +21,7 @@ from gradcheck_kit.facts import (
     ActivationRecord,
     ClassAccuracy,
     DataSummary,
+    EqualUnits,
     Evaluation,
     FitAttempt,
     LearningRateResponse,
@@ -31,6 +32,7 @@ from gradcheck_kit.facts import (
     OutputRecord,
     ParameterRecord,
     RateTrial,
+    Symmetry,
     TensorSummary,
     Training,
     WiredModule,
@@ -276,6 +278,27 @@ def loss_input(operation: str = "cross_entropy", **changes: Any) -> LossInput:
 def loss_inputs(*inputs: LossInput, **changes: Any) -> LossInputs:
     """One step whose loss is a cross-entropy of logits, unless told otherwise."""
     return _build(LossInputs, {"passes": 3, "inputs": inputs or (loss_input(),)}, changes)
+
+
+def equal_units(layer: str = "0", **changes: Any) -> EqualUnits:
+    """A layer of zeros whose units part in the first step, as in a zero-initialised residual branch."""
+    healthy = {
+        "layer": layer,
+        "layer_type": "Linear",
+        "units": 32,
+        "weights": 32,
+        "zero": True,
+        "biases_equal": True,
+        "hidden": True,
+        "spread": 0.98,
+        "gradient_zero": False,
+    }
+    return _build(EqualUnits, healthy, changes)
+
+
+def symmetry(*equal: EqualUnits, **changes: Any) -> Symmetry:
+    """Three layers, of which those given start with equal units."""
+    return _build(Symmetry, {"layers": 3, "steps": 5 if equal else 0, "equal": equal}, changes)
 
 
 def tensor_summary(name: str = "input", **changes: Any) -> TensorSummary:

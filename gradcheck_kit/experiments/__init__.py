@@ -16,6 +16,7 @@ from gradcheck_kit.facts import (
     LearningRateResponse,
     LossInputs,
     OneBatchFit,
+    Symmetry,
     Training,
     Wiring,
 )
@@ -60,6 +61,7 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.learning_rate_response import respond_to_learning_rates
     from gradcheck_kit.experiments.loss_inputs import look_at_loss_inputs
     from gradcheck_kit.experiments.one_batch_fit import fit_one_batch
+    from gradcheck_kit.experiments.symmetry import look_at_symmetry
     from gradcheck_kit.experiments.training import train
     from gradcheck_kit.experiments.wiring import look_at_wiring
 
@@ -67,6 +69,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(DataSummary, summarize_data),
         Experiment(Wiring, look_at_wiring),
         Experiment(LossInputs, look_at_loss_inputs),
+        Experiment(Symmetry, look_at_symmetry),
         Experiment(Training, train),
         Experiment(Evaluation, evaluate, after=(Training,)),
         Experiment(LearningRateResponse, respond_to_learning_rates, after=(Training,)),

@@ -45,7 +45,8 @@ _VIEWS = {
 }  # fmt: skip
 _KEEPS_VALUES = {
     "float", "double", "half", "bfloat16", "to", "type", "type_as", "view", "reshape", "flatten", "squeeze",
-    "unsqueeze", "view_as", "reshape_as", "contiguous", "clone", "detach", "__getitem__", "permute", "transpose", "movedim", "T",
+    "unsqueeze", "view_as", "reshape_as", "contiguous", "clone", "detach", "__getitem__", "permute", "transpose",
+    "movedim", "T",
 }  # fmt: skip
 
 
@@ -128,13 +129,12 @@ def _users_line() -> str:
     return ""
 
 
-def _judged(seen: _Seen, slope: Tensor, places: dict[Any, str]) -> LossInput:
+def _judged(seen: _Seen, wanted: Tensor | None, slope: Tensor, places: dict[Any, str]) -> LossInput:
     """What the operation was given, where `slope` is the loss's with respect to its result: where 0, it is masked."""
     activation, node = made_by(seen.prediction)
     values, dim = seen.prediction.detach().double(), seen.dim
     tolerance = 2e-2 if seen.prediction.dtype in (torch.float16, torch.bfloat16) else 1e-4
     own = _own_classes(activation, node)
-    wanted = seen.target
     if wanted is not None and (wanted.is_floating_point() or seen.operation in _COMPARING):
         wanted = wanted.detach()[slope != 0] if slope.shape == wanted.shape and slope.ndim else wanted.detach()
         wanted = wanted.double() if wanted.numel() else None
@@ -212,15 +212,17 @@ def _unreachable(span: tuple[float, float] | None, target: Tensor | None) -> flo
 def look_at_loss_inputs(probe: Probe) -> LossInputs:
     """One step with the eyes on the loss; where that shows something, again on other batches and with other weights."""
     prepared = probe.prepared
+    if prepared.loss_supplied:
+        raise NotApplicable("no loss was given, so there is none that the output was made for")
     with workspace(prepared, seed=prepared.settings.seed) as work:
         batches = endless(prepared.train)
-        first = _pass(work, next(batches))
+        first = _pass(work, next(batches), made_up=prepared.synthetic)
         found, passes = first, 1
         if any(_worth_another_look(one) for one in first):
             for _ in range(PASSES - 1):
                 _change_weights(work)
                 try:
-                    again = _pass(work, next(batches))
+                    again = _pass(work, next(batches), made_up=prepared.synthetic)
                 except Exception:  # noqa: BLE001  # weights that the user never had may be more than a loss can take
                     raise NotApplicable("with other weights the model or its loss raises") from None
                 if [one.operation for one in again] != [one.operation for one in found]:
@@ -230,7 +232,8 @@ def look_at_loss_inputs(probe: Probe) -> LossInputs:
     return LossInputs(passes, tuple(found))
 
 
-def _pass(work: Workspace, batch: Any) -> list[LossInput]:
+def _pass(work: Workspace, batch: Any, *, made_up: bool) -> list[LossInput]:
+    """What was seen in one step; targets that were made up tell nothing."""
     moved = work.to_device(batch)
     target = work.task.target(moved)
     stack = ModuleStack(work.model)
@@ -241,7 +244,7 @@ def _pass(work: Workspace, batch: Any) -> list[LossInput]:
         return []
     slopes = torch.autograd.grad(loss, [seen.result for seen in watch.seen], retain_graph=True, allow_unused=True)
     return [
-        _judged(seen, slope, watch.places)
+        _judged(seen, None if made_up else seen.target, slope, watch.places)
         for seen, slope in zip(watch.seen, slopes, strict=True)
         if slope is not None  # else the loss does not depend on it
     ]

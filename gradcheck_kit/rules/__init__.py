@@ -22,6 +22,7 @@ from gradcheck_kit.rules.not_optimized import not_optimized
 from gradcheck_kit.rules.parameter_unchanged import parameter_unchanged
 from gradcheck_kit.rules.redundant_softmax import redundant_softmax
 from gradcheck_kit.rules.saturated_activation import saturated_activation
+from gradcheck_kit.rules.symmetric_initialization import symmetric_initialization
 from gradcheck_kit.rules.unregistered_module import unregistered_module
 from gradcheck_kit.rules.vanishing_gradient import vanishing_gradient
 from gradcheck_kit.rules.wrong_output_activation import wrong_output_activation
@@ -39,6 +40,7 @@ CATALOGUE: tuple[Rule, ...] = (
     learning_rate_too_low,
     loss_not_decreasing,
     initial_loss,
+    symmetric_initialization,
     unregistered_module,
     redundant_softmax,
     wrong_output_activation,

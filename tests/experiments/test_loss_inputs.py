@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from gradcheck_kit.experiments import NotApplicable
 from gradcheck_kit.experiments.loss_inputs import look_at_loss_inputs
 from gradcheck_kit.rules.redundant_softmax import redundant_softmax
 from gradcheck_kit.rules.wrong_output_activation import wrong_output_activation
@@ -142,6 +145,19 @@ def test_sees_it_in_a_model_that_brings_its_own_loss(probe_of):
     data = [{"x": x, "labels": y} for x, y in batches()]
     facts = look_at_loss_inputs(probe_of(Net(), train=data))
     assert judge(redundant_softmax, facts).status == "failed"
+
+
+def test_does_not_judge_a_loss_that_nobody_chose(probe_of):
+    with pytest.raises(NotApplicable, match="no loss was given"):
+        look_at_loss_inputs(probe_of(linear(nn.Tanh()), train=batches()))
+
+
+def test_does_not_judge_targets_that_were_made_up(probe_of):
+    probe = probe_of(linear(nn.Sigmoid(), width=10), train=batches(lambda x, _: x), loss_fn=nn.MSELoss())
+    probe.prepared = replace(probe.prepared, synthetic=True)
+    (one,) = look_at_loss_inputs(probe).inputs
+    assert one.activation == "sigmoid"
+    assert (one.target_minimum, one.unreachable) == (None, None)
 
 
 # ---- healthy programs that a careless rule would fail ----

@@ -315,6 +315,62 @@ def regression_at_a_ten_millionth():
 # ---- initialisation, model and loss ----
 
 
+@fault("symmetric-initialization")
+def constant_weights_and_zero_biases():
+    model = mlp([20, 64, 64, 4])
+    for module in model:
+        if isinstance(module, nn.Linear):
+            nn.init.constant_(module.weight, 0.05)
+            nn.init.zeros_(module.bias)
+    return classification(model, clusters(), sgd(model))
+
+
+@fault("symmetric-initialization")
+def constant_weights_and_random_biases():
+    model = mlp([20, 64, 64, 4], nn.Tanh)
+    for module in model:
+        if isinstance(module, nn.Linear):
+            nn.init.constant_(module.weight, 0.01)
+    return classification(model, clusters(), sgd(model))
+
+
+@fault("symmetric-initialization")
+def all_layers_start_at_zero():
+    model = mlp([20, 64, 64, 4])
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    return classification(model, clusters())
+
+
+@fault("symmetric-initialization")
+def cnn_of_ones():
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(16, 4),
+    )  # fmt: skip
+    for module in model:
+        if isinstance(module, nn.Conv2d):
+            nn.init.constant_(module.weight, 1 / module.weight[0].numel())
+            nn.init.zeros_(module.bias)
+    return classification(model, images(), torch.optim.Adam(model.parameters(), lr=1e-3))
+
+
+@fault("symmetric-initialization")
+def lstm_with_constant_weights():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.LSTM(1, 32, batch_first=True), nn.Linear(32, 3)
+            for parameter in self.parameters():
+                nn.init.constant_(parameter, 0.1)
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0][:, -1])
+
+    model = Net()
+    return classification(model, series(), torch.optim.Adam(model.parameters(), lr=0.01))
+
+
 @fault("initial-loss", "bad-initialization")
 def head_with_huge_weights():
     model = mlp([20, 64, 4])

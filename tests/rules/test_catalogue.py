@@ -68,6 +68,7 @@ BAD = {
     ],
     "GK205": [trained(losses=testing.flat())],
     "GK301": [trained(losses=(20.0,) * 60)],
+    "GK302": [testing.symmetry(testing.equal_units(zero=False, spread=0.0))],
     "GK401": [testing.wiring(unregistered=(UnregisteredModule("hidden[0]", "Linear", 2, True, False),))],
     "GK402": [testing.loss_inputs(testing.loss_input(normalized=True, activation="softmax", activation_at="5"))],
     "GK403": [testing.loss_inputs(testing.loss_input(activation="sigmoid", activation_at="5"))],
@@ -93,6 +94,11 @@ BAD = {
         testing.one_batch_fit(attempts=(testing.fit_attempt(losses=testing.flat(steps=200), accuracy=0.1),)),
     ],
 }
+
+
+def others():
+    """Healthy facts of a kind that one or two rules need."""
+    return [testing.loss_inputs(), testing.symmetry(testing.equal_units())]
 
 
 def judged(rule, facts):
@@ -197,7 +203,7 @@ def test_its_page_names_only_rules_that_exist(rule):
 
 @every_rule
 def test_it_is_silent_on_healthy_facts(rule):
-    healthy = [trained(), testing.wiring(), testing.evaluation(), testing.one_batch_fit(), testing.loss_inputs()]
+    healthy = [trained(), testing.wiring(), testing.evaluation(), testing.one_batch_fit(), *others()]
     assert judged(rule, healthy).status in ("passed", "skipped")
 
 
