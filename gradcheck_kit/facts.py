@@ -548,6 +548,19 @@ class Symmetry:
 
 
 @dataclass(frozen=True, slots=True)
+class Linearity:
+    """Whether the network is affine in its input: in evaluation mode, in float64, on random pairs of inputs."""
+
+    affine: bool
+    activations: int  # functions such as ReLU before the output, in the training run; with any, no pair is tried
+    pairs: int
+    deviation: float | None  # of f(ax + (1-a)y) from af(x) + (1-a)f(y) / largest difference of outputs; the largest
+    link: str  # a function that is applied to the last layer's output and that is not counted: "softmax", ...; "": none
+    chain: tuple[str, ...]  # trainable layers with weights that follow each other, in execution order
+    widths: tuple[int, ...]  # numbers per sample, or features: into the first of them, then out of each
+
+
+@dataclass(frozen=True, slots=True)
 class TensorSummary:
     """One tensor of a batch over the batches looked at. `mean` and `std` are over finite elements."""
 
@@ -575,5 +588,5 @@ class DataSummary:
 
 
 FACTS: tuple[type, ...] = (
-    Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, LossInputs, Symmetry, DataSummary,
+    Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, LossInputs, Symmetry, Linearity, DataSummary,
 )  # fmt: skip

@@ -25,6 +25,7 @@ from gradcheck_kit.facts import (
     Evaluation,
     FitAttempt,
     LearningRateResponse,
+    Linearity,
     LossInput,
     LossInputs,
     NonFinite,
@@ -299,6 +300,11 @@ def equal_units(layer: str = "0", **changes: Any) -> EqualUnits:
 def symmetry(*equal: EqualUnits, **changes: Any) -> Symmetry:
     """Three layers, of which those given start with equal units."""
     return _build(Symmetry, {"layers": 3, "steps": 5 if equal else 0, "equal": equal}, changes)
+
+
+def linearity(**changes: Any) -> Linearity:
+    """A network in whose training run two activation functions were seen."""
+    return _build(Linearity, {"activations": 2}, changes)
 
 
 def tensor_summary(name: str = "input", **changes: Any) -> TensorSummary:

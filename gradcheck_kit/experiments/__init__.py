@@ -14,6 +14,7 @@ from gradcheck_kit.facts import (
     DataSummary,
     Evaluation,
     LearningRateResponse,
+    Linearity,
     LossInputs,
     OneBatchFit,
     Symmetry,
@@ -59,6 +60,7 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.data_summary import summarize_data
     from gradcheck_kit.experiments.evaluation import evaluate
     from gradcheck_kit.experiments.learning_rate_response import respond_to_learning_rates
+    from gradcheck_kit.experiments.linearity import look_at_linearity
     from gradcheck_kit.experiments.loss_inputs import look_at_loss_inputs
     from gradcheck_kit.experiments.one_batch_fit import fit_one_batch
     from gradcheck_kit.experiments.symmetry import look_at_symmetry
@@ -71,6 +73,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(LossInputs, look_at_loss_inputs),
         Experiment(Symmetry, look_at_symmetry),
         Experiment(Training, train),
+        Experiment(Linearity, look_at_linearity, after=(Training,)),
         Experiment(Evaluation, evaluate, after=(Training,)),
         Experiment(LearningRateResponse, respond_to_learning_rates, after=(Training,)),
         Experiment(OneBatchFit, fit_one_batch),

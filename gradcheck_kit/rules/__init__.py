@@ -17,6 +17,7 @@ from gradcheck_kit.rules.learning_rate_too_low import learning_rate_too_low
 from gradcheck_kit.rules.loss_broadcast import loss_broadcast
 from gradcheck_kit.rules.loss_not_decreasing import loss_not_decreasing
 from gradcheck_kit.rules.no_gradient import no_gradient
+from gradcheck_kit.rules.no_nonlinearity import no_nonlinearity
 from gradcheck_kit.rules.non_finite import non_finite
 from gradcheck_kit.rules.not_optimized import not_optimized
 from gradcheck_kit.rules.parameter_unchanged import parameter_unchanged
@@ -45,6 +46,7 @@ CATALOGUE: tuple[Rule, ...] = (
     redundant_softmax,
     wrong_output_activation,
     loss_broadcast,
+    no_nonlinearity,
     eval_accuracy,
     eval_nondeterministic,
     cannot_fit_one_batch,

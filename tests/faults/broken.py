@@ -563,6 +563,32 @@ def labels_of_minus_one_and_one():
     return classification(mlp([20, 64, 1]), make, None, nn.BCEWithLogitsLoss())
 
 
+@fault("no-nonlinearity")
+def mlp_without_activations():
+    model = nn.Sequential(nn.Linear(20, 64), nn.Dropout(0.1), nn.Linear(64, 64), nn.Linear(64, 4))
+    return classification(model, clusters())
+
+
+@fault("no-nonlinearity")
+def activation_that_forward_forgets():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1, self.conv2, self.relu = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 16, 3), nn.ReLU()
+            self.norm, self.head = nn.BatchNorm2d(8), nn.Linear(16 * 144, 4)
+
+        def forward(self, x):
+            return self.head(self.conv2(self.norm(self.conv1(x))).flatten(1)).log_softmax(1)
+
+    return classification(Net(), images(), None, nn.NLLLoss())
+
+
+@fault("no-nonlinearity")
+def regression_without_activations():
+    model, make = nn.Sequential(nn.Linear(10, 64), nn.Linear(64, 1)), smooth_function()
+    return classification(model, changed(make, lambda x, y: (x, x[:, :1] * x[:, 1:2])), None, nn.MSELoss())
+
+
 # ---- evaluation ----
 
 

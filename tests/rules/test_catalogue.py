@@ -79,6 +79,7 @@ BAD = {
             broadcasts=(Broadcast("mse_loss", (64, 1), (64,), (64, 64)),),
         )
     ],
+    "GK408": [testing.linearity(affine=True, pairs=3, deviation=1e-15, chain=("0", "2"), widths=(20, 64, 4))],
     "GK601": [
         testing.evaluation(per_class=tuple(ClassAccuracy(label, 5, 50) for label in range(10))),
         trained(),
@@ -98,7 +99,7 @@ BAD = {
 
 def others():
     """Healthy facts of a kind that one or two rules need."""
-    return [testing.loss_inputs(), testing.symmetry(testing.equal_units())]
+    return [testing.loss_inputs(), testing.symmetry(testing.equal_units()), testing.linearity()]
 
 
 def judged(rule, facts):
