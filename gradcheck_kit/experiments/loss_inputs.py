@@ -29,6 +29,7 @@ from gradcheck_kit.target.workspace import Workspace, workspace
 _TORCH = str(Path(torch.__file__).parent)
 _OURS = str(Path(__file__).parent.parent)
 PASSES = 3  # where the first one shows something: other batches, other weights
+MOST = 1 << 20  # values of one tensor that are looked at: a language model's logits are many
 RANGES = {
     "softmax": (0.0, 1.0), "sigmoid": (0.0, 1.0), "hardsigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0),
     "relu": (0.0, math.inf), "softplus": (0.0, math.inf), "log_softmax": (-math.inf, 0.0),
@@ -132,12 +133,12 @@ def _users_line() -> str:
 def _judged(seen: _Seen, wanted: Tensor | None, slope: Tensor, places: dict[Any, str]) -> LossInput:
     """What the operation was given, where `slope` is the loss's with respect to its result: where 0, it is masked."""
     activation, node = made_by(seen.prediction)
-    values, dim = seen.prediction.detach().double(), seen.dim
+    values, dim = _some(seen.prediction, seen.dim), seen.dim
     tolerance = 2e-2 if seen.prediction.dtype in (torch.float16, torch.bfloat16) else 1e-4
     own = _own_classes(activation, node)
     if wanted is not None and (wanted.is_floating_point() or seen.operation in _COMPARING):
         wanted = wanted.detach()[slope != 0] if slope.shape == wanted.shape and slope.ndim else wanted.detach()
-        wanted = wanted.double() if wanted.numel() else None
+        wanted = _some(wanted, None) if wanted.numel() else None
     else:
         wanted = None
     return LossInput(
@@ -156,6 +157,16 @@ def _judged(seen: _Seen, wanted: Tensor | None, slope: Tensor, places: dict[Any,
         unreachable=_unreachable(RANGES.get(activation), wanted) if seen.operation in _COMPARING else None,
         weighted=seen.weighted,
     )
+
+
+def _some(tensor: Tensor, dim: int | None) -> Tensor:
+    """The values, in float64 and on the CPU; of a large tensor the first samples, whole along `dim`."""
+    tensor = tensor.detach()
+    if tensor.numel() > MOST and (dim is None or tensor.ndim < 2):
+        tensor = tensor if dim is not None else tensor.flatten()[:MOST]
+    elif tensor.numel() > MOST and dim != 0:
+        tensor = tensor[: max(1, MOST * len(tensor) // tensor.numel())]
+    return tensor.cpu().double()
 
 
 def made_by(tensor: Tensor) -> tuple[str, Any]:
@@ -216,19 +227,14 @@ def look_at_loss_inputs(probe: Probe) -> LossInputs:
         raise NotApplicable("no loss was given, so there is none that the output was made for")
     with workspace(prepared, seed=prepared.settings.seed) as work:
         batches = endless(prepared.train)
-        first = _pass(work, next(batches), made_up=prepared.synthetic)
-        found, passes = first, 1
-        if any(_worth_another_look(one) for one in first):
-            for _ in range(PASSES - 1):
-                _change_weights(work)
-                try:
-                    again = _pass(work, next(batches), made_up=prepared.synthetic)
-                except Exception:  # noqa: BLE001  # weights that the user never had may be more than a loss can take
-                    raise NotApplicable("with other weights the model or its loss raises") from None
-                if [one.operation for one in again] != [one.operation for one in found]:
-                    raise NotApplicable("the loss takes another way in every step")
-                found = [_of_both(a, b) for a, b in zip(found, again, strict=True)]
-                passes += 1
+        found, passes = _pass(work, next(batches), made_up=prepared.synthetic), 1
+        while passes < PASSES and any(map(_worth_another_look, found)):
+            _change_weights(work)
+            again = _pass(work, next(batches), made_up=prepared.synthetic)
+            if [one.operation for one in again] != [one.operation for one in found]:
+                raise NotApplicable("the loss takes another way in every step")
+            found = [_of_both(a, b) for a, b in zip(found, again, strict=True)]
+            passes += 1
     return LossInputs(passes, tuple(found))
 
 
@@ -238,16 +244,19 @@ def _pass(work: Workspace, batch: Any, *, made_up: bool) -> list[LossInput]:
     target = work.task.target(moved)
     stack = ModuleStack(work.model)
     watch = _LossWatch(stack, moved if target is None else target, whole_step=work.task.training_step is not None)
-    with stack.watch(), watch:
-        _, loss = work.step(moved)
-    if not loss.requires_grad or not watch.seen:
-        return []
-    slopes = torch.autograd.grad(loss, [seen.result for seen in watch.seen], retain_graph=True, allow_unused=True)
-    return [
-        _judged(seen, None if made_up else seen.target, slope, watch.places)
-        for seen, slope in zip(watch.seen, slopes, strict=True)
-        if slope is not None  # else the loss does not depend on it
-    ]
+    try:
+        with stack.watch(), watch:
+            _, loss = work.step(moved)
+        if not loss.requires_grad or not watch.seen:
+            return []
+        slopes = torch.autograd.grad(loss, [seen.result for seen in watch.seen], retain_graph=True, allow_unused=True)
+        return [
+            _judged(seen, None if made_up else seen.target, slope, watch.places)
+            for seen, slope in zip(watch.seen, slopes, strict=True)
+            if slope is not None  # else the loss does not depend on it
+        ]
+    except Exception:  # noqa: BLE001  # weights that the user never had, or tensors of a kind of their own
+        raise NotApplicable("the operations of the loss cannot be watched") from None
 
 
 def _worth_another_look(one: LossInput) -> bool:

@@ -65,7 +65,10 @@ def look_at_symmetry(probe: Probe) -> Symmetry:
             for units in start.values():
                 units.weights = units.weights.detach().clone()
                 units.biases = None if units.biases is None else units.biases.detach().clone()
-        still_zero, steps = _train(work, probe, start)
+        try:
+            still_zero, steps = _train(work, probe, start)
+        except Exception:  # noqa: BLE001  # the training run that follows says what the user's code raises
+            raise NotApplicable("the first steps of training raise") from None
         with torch.no_grad():
             spreads = {u.layer: _spread(start[u.layer], u) for u in _layers(work.model) if u.layer in start}
         together = [layer for layer, spread in spreads.items() if spread is not None and not spread > 0.9]
@@ -94,6 +97,8 @@ def _layers(model: nn.Module) -> Iterator[_Units]:
     """Trainable layers with two or more units, each of which sees the same inputs through two or more weights."""
     for name, module in named_modules(model):
         own = list(module.parameters())
+        if nn.utils.parametrize.is_parametrized(module):
+            continue  # reading such a weight may change it: spectral_norm takes a step of its power iteration
         if not own or not all(p.requires_grad for p in own) or any(map(nn.parameter.is_lazy, own)):
             continue
         if isinstance(module, nn.Linear):
@@ -151,7 +156,7 @@ def _gradient_is_zero(module: nn.Module) -> bool:
 
 
 def _spread(start: _Units, end: _Units) -> float | None:
-    moved = (end.weights - start.weights).double()
+    moved = (end.weights - start.weights).cpu().double()  # not every device has float64
     length = float(moved.square().mean())
     if not length > 0:
         return None if length == 0 else math.nan

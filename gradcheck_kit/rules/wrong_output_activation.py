@@ -125,8 +125,8 @@ def _out_of_reach(one: LossInput, limit: float) -> Finding | None:
         return None
     return _finding(
         one,
-        f"{_named(one)} makes the output {RANGE[one.activation]}, and the targets go from {one.target_minimum:.3g} to "
-        f"{one.target_maximum:.3g}: {one.unreachable:.0%} of their variance is out of its reach; up to {limit:.0%} is "
+        f"After {_named(one)} the output is {RANGE[one.activation]}, and the targets go from {one.target_minimum:.3g} "
+        f"to {one.target_maximum:.3g}: {one.unreachable:.0%} of their variance is out of its reach; up to {limit:.0%} is "
         "healthy.",
         {"unreachable": one.unreachable, "limit": limit, "target_minimum": one.target_minimum,
          "target_maximum": one.target_maximum},

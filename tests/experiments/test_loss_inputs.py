@@ -82,7 +82,7 @@ def test_takes_a_sum_of_one_by_chance_for_what_it_is(probe_of):
     nn.init.zeros_(model[0].weight)
     nn.init.constant_(model[0].bias, 0.25)
     facts = inputs(probe_of, model, nn.CrossEntropyLoss())
-    assert facts.passes == 3
+    assert facts.passes == 2
     assert not facts.inputs[0].normalized
 
 
@@ -145,6 +145,41 @@ def test_sees_it_in_a_model_that_brings_its_own_loss(probe_of):
     data = [{"x": x, "labels": y} for x, y in batches()]
     facts = look_at_loss_inputs(probe_of(Net(), train=data))
     assert judge(redundant_softmax, facts).status == "failed"
+
+
+@pytest.mark.parametrize("shape", [(5000, 300), (40, 300, 100)])
+def test_looks_at_some_samples_of_a_large_output(shape, probe_of):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scores = nn.Parameter(torch.randn(shape))
+
+        def forward(self, x):
+            return (self.scores * x[0, 0]).softmax(1)
+
+    data = [(torch.randn(1, 1), torch.randint(0, 300, (shape[0], *shape[2:]))) for _ in range(3)]
+    (one,) = inputs(probe_of, Net(), nn.CrossEntropyLoss(), data).inputs
+    assert one.normalized
+    assert one.shape == shape
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_proves_it_in_mixed_precision(amp, probe_of):
+    facts = inputs(probe_of, linear(nn.Softmax(1)), nn.CrossEntropyLoss(), amp=amp)
+    assert judge(redundant_softmax, facts).status == "failed"
+
+
+def test_does_not_apply_where_other_weights_are_refused(probe_of):
+    model = Functional(lambda h: h.softmax(1))
+    model.register_buffer("start", model.head.weight.detach().clone())
+
+    def only_these(module, _args):
+        if not torch.equal(module.head.weight, module.start):
+            raise ValueError
+
+    model.register_forward_pre_hook(only_these)
+    with pytest.raises(NotApplicable, match="cannot be watched"):
+        inputs(probe_of, model, nn.CrossEntropyLoss())
 
 
 def test_does_not_judge_a_loss_that_nobody_chose(probe_of):

@@ -102,6 +102,14 @@ def test_leaves_the_model_as_it_was(probe_of, blobs):
     assert model[0].weight.grad is None
 
 
+def test_does_not_touch_weights_that_change_when_they_are_read(probe_of, blobs):
+    model = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 8)), nn.ReLU(), nn.Linear(8, 2))
+    probe = probe_of(model, train=blobs(), loss_fn=nn.CrossEntropyLoss())
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    assert look_at_symmetry(probe).layers == 1
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+
+
 def test_does_not_apply_to_a_model_without_such_layers(probe_of):
     class Net(nn.Module):
         def __init__(self):

@@ -68,8 +68,8 @@ def test_it_finds_targets_out_of_the_activations_reach():
               target_maximum=3.0)
     )  # fmt: skip
     assert finding.message == (
-        "sigmoid in 5 makes the output between 0 and 1, and the targets go from -3 to 3: 62% of their variance is out "
-        "of its reach; up to 10% is healthy."
+        "After sigmoid in 5 the output is between 0 and 1, and the targets go from -3 to 3: 62% of their variance is "
+        "out of its reach; up to 10% is healthy."
     )
     assert finding.evidence["limit"] == 0.1
 
