@@ -126,8 +126,8 @@ def _out_of_reach(one: LossInput, limit: float) -> Finding | None:
     return _finding(
         one,
         f"After {_named(one)} the output is {RANGE[one.activation]}, and the targets go from {one.target_minimum:.3g} "
-        f"to {one.target_maximum:.3g}: {one.unreachable:.0%} of their variance is out of its reach; up to {limit:.0%} is "
-        "healthy.",
+        f"to {one.target_maximum:.3g}: {one.unreachable:.0%} of their variance is out of its reach; up to {limit:.0%} "
+        "is healthy.",
         {"unreachable": one.unreachable, "limit": limit, "target_minimum": one.target_minimum,
          "target_maximum": one.target_maximum},
         f"Remove {_named(one)}, or scale the targets into its range ({RANGE[one.activation]}).",
