@@ -499,6 +499,74 @@ class OneBatchFit:
 
 
 @dataclass(frozen=True, slots=True)
+class LossInput:
+    """What one operation that judges predictions was given: the prediction, and what it was compared with.
+
+    What is said of the values holds on every pass: of other batches, and with other weights.
+    """
+
+    operation: str  # "cross_entropy", "mse_loss", ...; or "log_softmax", "sigmoid", ... applied to the model's output
+    source: str  # "train.py:31" when the user's own code calls it, else ""
+    shape: tuple[int, ...]
+    activation: str  # the function that made the prediction, whatever its weights: "softmax", "relu", ...; "": no known
+    activation_at: str  # how a person would point at that: "5" or "softmax in forward (model.py:31)"
+    classes: int | None  # the size of the dimension over which it is, or is to be, normalised
+    normalized: bool  # no value is negative, and they sum to one over the classes
+    log_normalized: bool  # their exponentials do
+    minimum: float | None
+    maximum: float | None
+    target_minimum: float | None  # None where the target is class indices, or made up
+    target_maximum: float | None
+    unreachable: float | None  # best squared error within the activation's range / the target's variance
+    weighted: bool  # by a tensor of weights, which may be zero
+
+
+@dataclass(frozen=True, slots=True)
+class LossInputs:
+    """The operations that judge predictions in one training step, as far as the loss depends on them."""
+
+    passes: int
+    inputs: tuple[LossInput, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EqualUnits:
+    """A layer whose units all start with the same weights, and what the first steps of training make of them."""
+
+    layer: str
+    layer_type: str
+    units: int
+    weights: int  # of each unit, without its bias
+    zero: bool  # all of them are exactly zero
+    biases_equal: bool  # or there are none: nothing tells the units apart
+    hidden: bool  # what the layer returns goes into another layer with weights
+    spread: float | None  # RMS of the units' deviation from their common movement / of the movement; None: none moved
+    gradient_zero: bool  # exactly, of all of its parameters, in every step
+
+
+@dataclass(frozen=True, slots=True)
+class Symmetry:
+    """Layers whose units are copies of each other at the start."""
+
+    layers: int  # looked at: trainable, with at least two units
+    steps: int  # of training, made only where there are such layers
+    equal: tuple[EqualUnits, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Linearity:
+    """Whether the network is affine in its input: in evaluation mode, in float64, on random pairs of inputs."""
+
+    affine: bool
+    activations: int  # functions such as ReLU before the output, in the training run; with any, no pair is tried
+    pairs: int
+    deviation: float | None  # of f(ax + (1-a)y) from af(x) + (1-a)f(y) / largest difference of outputs; the largest
+    link: str  # a function that is applied to the last layer's output and that is not counted: "softmax", ...; "": none
+    chain: tuple[str, ...]  # trainable layers with weights that follow each other, in execution order
+    widths: tuple[int, ...]  # numbers per sample, or features: into the first of them, then out of each
+
+
+@dataclass(frozen=True, slots=True)
 class TensorSummary:
     """One tensor of a batch over the batches looked at. `mean` and `std` are over finite elements."""
 
@@ -525,4 +593,6 @@ class DataSummary:
     labels: tuple[tuple[int, int], ...]  # (class, count), when the target is class indices
 
 
-FACTS: tuple[type, ...] = (Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, DataSummary)
+FACTS: tuple[type, ...] = (
+    Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, LossInputs, Symmetry, Linearity, DataSummary,
+)  # fmt: skip

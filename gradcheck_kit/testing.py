@@ -21,14 +21,19 @@ from gradcheck_kit.facts import (
     ActivationRecord,
     ClassAccuracy,
     DataSummary,
+    EqualUnits,
     Evaluation,
     FitAttempt,
     LearningRateResponse,
+    Linearity,
+    LossInput,
+    LossInputs,
     NonFinite,
     OneBatchFit,
     OutputRecord,
     ParameterRecord,
     RateTrial,
+    Symmetry,
     TensorSummary,
     Training,
     WiredModule,
@@ -259,6 +264,49 @@ def one_batch_fit(**changes: Any) -> OneBatchFit:
     """Sixteen samples, learned by heart at the first attempt."""
     healthy = {"samples": 16, "planned_steps": 200, "attempts": (fit_attempt(),), "constant_loss": CHANCE}
     return _build(OneBatchFit, healthy, changes)
+
+
+def loss_input(operation: str = "cross_entropy", **changes: Any) -> LossInput:
+    """Logits for ten classes, as they leave a Linear layer, given to the loss that wants them."""
+    healthy = {
+        "operation": operation,
+        "shape": (64, 10),
+        "classes": 10,
+        "minimum": -2.5,
+        "maximum": 2.5,
+    }
+    return _build(LossInput, healthy, changes)
+
+
+def loss_inputs(*inputs: LossInput, **changes: Any) -> LossInputs:
+    """One step whose loss is a cross-entropy of logits, unless told otherwise."""
+    return _build(LossInputs, {"passes": 3, "inputs": inputs or (loss_input(),)}, changes)
+
+
+def equal_units(layer: str = "0", **changes: Any) -> EqualUnits:
+    """A layer of zeros whose units part in the first step, as in a zero-initialised residual branch."""
+    healthy = {
+        "layer": layer,
+        "layer_type": "Linear",
+        "units": 32,
+        "weights": 32,
+        "zero": True,
+        "biases_equal": True,
+        "hidden": True,
+        "spread": 0.98,
+        "gradient_zero": False,
+    }
+    return _build(EqualUnits, healthy, changes)
+
+
+def symmetry(*equal: EqualUnits, **changes: Any) -> Symmetry:
+    """Three layers, of which those given start with equal units."""
+    return _build(Symmetry, {"layers": 3, "steps": 5 if equal else 0, "equal": equal}, changes)
+
+
+def linearity(**changes: Any) -> Linearity:
+    """A network in whose training run two activation functions were seen."""
+    return _build(Linearity, {"activations": 2}, changes)
 
 
 def tensor_summary(name: str = "input", **changes: Any) -> TensorSummary:

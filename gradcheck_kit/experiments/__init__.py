@@ -10,7 +10,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gradcheck_kit.facts import DataSummary, Evaluation, LearningRateResponse, OneBatchFit, Training, Wiring
+from gradcheck_kit.facts import (
+    DataSummary,
+    Evaluation,
+    LearningRateResponse,
+    Linearity,
+    LossInputs,
+    OneBatchFit,
+    Symmetry,
+    Training,
+    Wiring,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,14 +60,20 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.data_summary import summarize_data
     from gradcheck_kit.experiments.evaluation import evaluate
     from gradcheck_kit.experiments.learning_rate_response import respond_to_learning_rates
+    from gradcheck_kit.experiments.linearity import look_at_linearity
+    from gradcheck_kit.experiments.loss_inputs import look_at_loss_inputs
     from gradcheck_kit.experiments.one_batch_fit import fit_one_batch
+    from gradcheck_kit.experiments.symmetry import look_at_symmetry
     from gradcheck_kit.experiments.training import train
     from gradcheck_kit.experiments.wiring import look_at_wiring
 
     return (
         Experiment(DataSummary, summarize_data),
         Experiment(Wiring, look_at_wiring),
+        Experiment(LossInputs, look_at_loss_inputs),
+        Experiment(Symmetry, look_at_symmetry),
         Experiment(Training, train),
+        Experiment(Linearity, look_at_linearity, after=(Training,)),
         Experiment(Evaluation, evaluate, after=(Training,)),
         Experiment(LearningRateResponse, respond_to_learning_rates, after=(Training,)),
         Experiment(OneBatchFit, fit_one_batch),

@@ -17,12 +17,16 @@ from gradcheck_kit.rules.learning_rate_too_low import learning_rate_too_low
 from gradcheck_kit.rules.loss_broadcast import loss_broadcast
 from gradcheck_kit.rules.loss_not_decreasing import loss_not_decreasing
 from gradcheck_kit.rules.no_gradient import no_gradient
+from gradcheck_kit.rules.no_nonlinearity import no_nonlinearity
 from gradcheck_kit.rules.non_finite import non_finite
 from gradcheck_kit.rules.not_optimized import not_optimized
 from gradcheck_kit.rules.parameter_unchanged import parameter_unchanged
+from gradcheck_kit.rules.redundant_softmax import redundant_softmax
 from gradcheck_kit.rules.saturated_activation import saturated_activation
+from gradcheck_kit.rules.symmetric_initialization import symmetric_initialization
 from gradcheck_kit.rules.unregistered_module import unregistered_module
 from gradcheck_kit.rules.vanishing_gradient import vanishing_gradient
+from gradcheck_kit.rules.wrong_output_activation import wrong_output_activation
 
 CATALOGUE: tuple[Rule, ...] = (
     vanishing_gradient,
@@ -37,8 +41,12 @@ CATALOGUE: tuple[Rule, ...] = (
     learning_rate_too_low,
     loss_not_decreasing,
     initial_loss,
+    symmetric_initialization,
     unregistered_module,
+    redundant_softmax,
+    wrong_output_activation,
     loss_broadcast,
+    no_nonlinearity,
     eval_accuracy,
     eval_nondeterministic,
     cannot_fit_one_batch,

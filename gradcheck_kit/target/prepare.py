@@ -79,6 +79,7 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
         supplied.append(f"--input is not used: the file brings its own {target.train_name}")
     if prepared.task.loss_fn is not None and target.loss_fn is None and target.training_step is None:
         supplied.append(f"no loss_fn found: {prepared.task.loss_name} fits the output")
+        prepared = replace(prepared, loss_supplied=True)
     if not optimizers and settings.optimizer is None:
         rate = settings.lr if settings.lr is not None else DEFAULT_RATES["adam"]
         supplied.append(f"no optimizer found: Adam at {rate:g} over all trainable parameters")

@@ -49,6 +49,7 @@ class Prepared:
     batch_size: int | None
     supplied: tuple[str, ...]
     image_side: int | None = None  # of made-up images: a model that enlarges images shall leave them so
+    loss_supplied: bool = False  # nobody chose the loss: it is one that fits the output
 
     @property
     def optimizer_given(self) -> bool:

@@ -315,6 +315,62 @@ def regression_at_a_ten_millionth():
 # ---- initialisation, model and loss ----
 
 
+@fault("symmetric-initialization")
+def constant_weights_and_zero_biases():
+    model = mlp([20, 64, 64, 4])
+    for module in model:
+        if isinstance(module, nn.Linear):
+            nn.init.constant_(module.weight, 0.05)
+            nn.init.zeros_(module.bias)
+    return classification(model, clusters(), sgd(model))
+
+
+@fault("symmetric-initialization")
+def constant_weights_and_random_biases():
+    model = mlp([20, 64, 64, 4], nn.Tanh)
+    for module in model:
+        if isinstance(module, nn.Linear):
+            nn.init.constant_(module.weight, 0.01)
+    return classification(model, clusters(), sgd(model))
+
+
+@fault("symmetric-initialization")
+def all_layers_start_at_zero():
+    model = mlp([20, 64, 64, 4])
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    return classification(model, clusters())
+
+
+@fault("symmetric-initialization")
+def cnn_of_ones():
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(16, 4),
+    )  # fmt: skip
+    for module in model:
+        if isinstance(module, nn.Conv2d):
+            nn.init.constant_(module.weight, 1 / module.weight[0].numel())
+            nn.init.zeros_(module.bias)
+    return classification(model, images(), torch.optim.Adam(model.parameters(), lr=1e-3))
+
+
+@fault("symmetric-initialization")
+def lstm_with_constant_weights():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.LSTM(1, 32, batch_first=True), nn.Linear(32, 3)
+            for parameter in self.parameters():
+                nn.init.constant_(parameter, 0.1)
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0][:, -1])
+
+    model = Net()
+    return classification(model, series(), torch.optim.Adam(model.parameters(), lr=0.01))
+
+
 @fault("initial-loss", "bad-initialization")
 def head_with_huge_weights():
     model = mlp([20, 64, 4])
@@ -383,6 +439,154 @@ def handwritten_error_of_a_row_and_a_column():
             return self.net(x)[:, 0]
 
     return classification(Net(), smooth_function(), None, lambda out, y: (out - y.float()).abs().mean())
+
+
+@fault("redundant-softmax")
+def softmax_before_cross_entropy():
+    model = nn.Sequential(*mlp([20, 64, 64, 4]), nn.Softmax(dim=1))
+    return classification(model, clusters(), sgd(model))
+
+
+@fault("redundant-softmax")
+def softmax_in_forward_of_an_lstm():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.LSTM(1, 32, batch_first=True), nn.Linear(32, 3)
+
+        def forward(self, x):
+            return F.softmax(self.head(self.rnn(x)[0][:, -1]), dim=-1)
+
+    model = Net()
+    return classification(model, series(), torch.optim.Adam(model.parameters(), lr=0.01), F.cross_entropy)
+
+
+@fault("redundant-softmax")
+def handwritten_softmax_over_pixels():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 2, 1)
+
+        def forward(self, x):
+            scores = self.b(F.relu(self.a(x))).exp()
+            return scores / scores.sum(1, keepdim=True)
+
+    def make(n):
+        x = torch.randn(n, 3, 12, 12)
+        return x, (F.avg_pool2d(x, 3, 1, 1).sum(1) > 0.3).long()
+
+    return classification(Net(), make)
+
+
+@fault("redundant-softmax")
+def sigmoid_before_a_loss_with_logits():
+    directions = torch.randn(20, 6)
+
+    def make(n):
+        x = torch.randn(n, 20)
+        return x, (x @ directions > 1).float()
+
+    return classification(nn.Sequential(*mlp([20, 64, 6]), nn.Sigmoid()), make, None, nn.BCEWithLogitsLoss())
+
+
+@fault("wrong-output-activation")
+def sigmoid_before_cross_entropy():
+    model = nn.Sequential(*mlp([20, 64, 64, 4]), nn.Sigmoid())
+    return classification(model, clusters(), sgd(model))
+
+
+@fault("wrong-output-activation")
+def relu_after_the_last_layer_of_a_binary_classifier():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(20, 64), nn.Linear(64, 64), nn.Linear(64, 1)
+
+        def forward(self, x):
+            for layer in (self.a, self.b, self.c):
+                x = F.relu(layer(x))
+            return x
+
+    direction = torch.randn(20)
+
+    def make(n):
+        x = torch.randn(n, 20)
+        return x, (x @ direction > 0).float()[:, None]
+
+    return classification(Net(), make, None, nn.BCEWithLogitsLoss())
+
+
+@fault("wrong-output-activation")
+def softmax_before_negative_log_likelihood():
+    model = nn.Sequential(*mlp([20, 64, 4]), nn.Softmax(dim=1))
+    return classification(model, clusters(), None, nn.NLLLoss())
+
+
+@fault("wrong-output-activation")
+def logits_for_negative_log_likelihood():
+    return classification(mlp([20, 64, 4]), clusters(), None, nn.NLLLoss())
+
+
+@fault("wrong-output-activation")
+def softmax_of_a_single_output():
+    direction = torch.randn(20)
+
+    def make(n):
+        x = torch.randn(n, 20)
+        return x, (x @ direction > 0).float()[:, None]
+
+    return classification(nn.Sequential(*mlp([20, 64, 1]), nn.Softmax(dim=1)), make, None, nn.BCELoss())
+
+
+@fault("wrong-output-activation")
+def sigmoid_output_for_standardised_targets():
+    model = nn.Sequential(*mlp([10, 64, 64, 1]), nn.Sigmoid())
+    return classification(model, smooth_function(), None, nn.MSELoss())
+
+
+@fault("wrong-output-activation")
+def binary_cross_entropy_of_standardised_images():
+    model = nn.Sequential(nn.Flatten(), *mlp([256, 64, 16, 64, 256]), nn.Unflatten(1, (1, 16, 16)))
+    make = images()
+    return classification(model, changed(make, lambda x, y: (x, x)), None, nn.BCEWithLogitsLoss())
+
+
+@fault("wrong-output-activation")
+def labels_of_minus_one_and_one():
+    direction = torch.randn(20)
+
+    def make(n):
+        x = torch.randn(n, 20)
+        return x, (x @ direction).sign()[:, None]
+
+    return classification(mlp([20, 64, 1]), make, None, nn.BCEWithLogitsLoss())
+
+
+@fault("no-nonlinearity")
+def mlp_without_activations():
+    model = nn.Sequential(nn.Linear(20, 64), nn.Dropout(0.1), nn.Linear(64, 64), nn.Linear(64, 4))
+    return classification(model, clusters())
+
+
+@fault("no-nonlinearity")
+def activation_that_forward_forgets():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1, self.conv2, self.relu = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 16, 3), nn.ReLU()
+            self.norm, self.head = nn.BatchNorm2d(8), nn.Linear(16 * 144, 4)
+
+        def forward(self, x):
+            return self.head(self.conv2(self.norm(self.conv1(x))).flatten(1)).log_softmax(1)
+
+    return classification(Net(), images(), None, nn.NLLLoss())
+
+
+@fault("no-nonlinearity")
+def regression_without_activations():
+    model, make = nn.Sequential(nn.Linear(10, 64), nn.Linear(64, 1)), smooth_function()
+    return classification(model, changed(make, lambda x, y: (x, x[:, :1] * x[:, 1:2])), None, nn.MSELoss())
 
 
 # ---- evaluation ----

@@ -68,7 +68,10 @@ BAD = {
     ],
     "GK205": [trained(losses=testing.flat())],
     "GK301": [trained(losses=(20.0,) * 60)],
+    "GK302": [testing.symmetry(testing.equal_units(zero=False, spread=0.0))],
     "GK401": [testing.wiring(unregistered=(UnregisteredModule("hidden[0]", "Linear", 2, True, False),))],
+    "GK402": [testing.loss_inputs(testing.loss_input(normalized=True, activation="softmax", activation_at="5"))],
+    "GK403": [testing.loss_inputs(testing.loss_input(activation="sigmoid", activation_at="5"))],
     "GK404": [
         testing.wiring(
             prediction_shape=(64, 1),
@@ -76,6 +79,7 @@ BAD = {
             broadcasts=(Broadcast("mse_loss", (64, 1), (64,), (64, 64)),),
         )
     ],
+    "GK408": [testing.linearity(affine=True, pairs=3, deviation=1e-15, chain=("0", "2"), widths=(20, 64, 4))],
     "GK601": [
         testing.evaluation(per_class=tuple(ClassAccuracy(label, 5, 50) for label in range(10))),
         trained(),
@@ -91,6 +95,11 @@ BAD = {
         testing.one_batch_fit(attempts=(testing.fit_attempt(losses=testing.flat(steps=200), accuracy=0.1),)),
     ],
 }
+
+
+def others():
+    """Healthy facts of a kind that one or two rules need."""
+    return [testing.loss_inputs(), testing.symmetry(testing.equal_units()), testing.linearity()]
 
 
 def judged(rule, facts):
@@ -195,7 +204,7 @@ def test_its_page_names_only_rules_that_exist(rule):
 
 @every_rule
 def test_it_is_silent_on_healthy_facts(rule):
-    healthy = [trained(), testing.wiring(), testing.evaluation(), testing.one_batch_fit()]
+    healthy = [trained(), testing.wiring(), testing.evaluation(), testing.one_batch_fit(), *others()]
     assert judged(rule, healthy).status in ("passed", "skipped")
 
 

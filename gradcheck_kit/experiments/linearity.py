@@ -1,0 +1,187 @@
+"""Whether a network is affine in its input: then its layers compute together what one layer could.
+
+f is affine when f(ax + (1 - a)y) = a f(x) + (1 - a) f(y) for all x, y and a. In float64 that holds to the last few
+bits or not at all, so a handful of random pairs decides it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.experiments.one_batch_fit import small_batch
+from gradcheck_kit.facts import Linearity, Training
+from gradcheck_kit.observe.names import named_modules
+from gradcheck_kit.target.batches import endless
+from gradcheck_kit.target.layers import takes_hooks
+from gradcheck_kit.target.task import prediction_of, tensors
+from gradcheck_kit.target.workspace import Workspace, workspace
+
+# A ReLU may be on one side for all samples of the data: far from them it is not.
+SCALES = (1.0, 10.0, 1000.0)
+EXACT = 1e-9  # of the outputs' differences: float64's rounding over many layers
+_LAYERS = (nn.Linear, nn.modules.conv._ConvNd)  # noqa: SLF001  # the common base has no public name
+_LINKS = {
+    "softmax": torch.softmax, "log_softmax": torch.log_softmax, "sigmoid": lambda x, _: torch.sigmoid(x),
+    "tanh": lambda x, _: torch.tanh(x), "softplus": lambda x, _: nn.functional.softplus(x),
+    "relu": lambda x, _: torch.relu(x),
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Call:
+    """The first call of a layer with weights."""
+
+    name: str
+    module: nn.Module
+    given: Tensor
+    returned: Tensor
+
+
+def look_at_linearity(probe: Probe) -> Linearity:
+    """Affine or not and, where it is, the layers that follow each other."""
+    prepared = probe.prepared
+    training = probe.facts.get(Training)
+    inner = [a for a in training.activations if not a.is_output] if training is not None else []
+    if inner:
+        return Linearity(False, len(inner), 0, None, "", (), ())
+    if prepared.task.training_step is not None:
+        raise NotApplicable("the target brings a training step, which does not say what the model's input is")
+    if sum(isinstance(module, _LAYERS) for module in prepared.model.modules()) < 2:
+        raise NotApplicable("the model has fewer than two linear or convolution layers")
+    with workspace(prepared, seed=prepared.settings.seed) as work:
+        batch = small_batch(work.to_device(next(endless(prepared.train))))
+        args, kwargs, _ = prepared.task.form.split(batch)
+        given = tensors((args, kwargs))
+        if not given or not all(t.is_floating_point() for t in given):
+            raise NotApplicable("the inputs are not real numbers")
+        work.model.eval()
+        work.task = replace(work.task, precision=None)
+        try:
+            found = _look(work, (args, kwargs))
+        except NotApplicable:
+            raise
+        except Exception:  # noqa: BLE001  # a model may insist on its own type or on inputs of its own kind
+            raise NotApplicable("the model does not take other inputs, or none in float64") from None
+    return found
+
+
+def _look(work: Workspace, inputs: Any) -> Linearity:
+    rough = _deviation(work, inputs, torch.float32, 1.0)[0]
+    if not rough <= 1e-3:
+        return Linearity(False, 0, 1, rough, "", (), ())
+    work.model.double()
+    worst, link = 0.0, ""
+    for scale in SCALES:
+        deviation, link = _deviation(work, inputs, torch.float64, scale)
+        worst = max(worst, deviation)
+    if not worst <= EXACT:
+        return Linearity(False, 0, len(SCALES), worst, link, (), ())
+    chain, widths = _chain(work, inputs)
+    return Linearity(True, 0, len(SCALES), worst, link, chain, widths)
+
+
+def _deviation(work: Workspace, inputs: Any, dtype: torch.dtype, scale: float) -> tuple[float, str]:
+    """How far outputs are from affine, over the largest difference of outputs; and the function after the last layer.
+
+    Infinite where no output is finite. Raises NotApplicable where the output is the same for all inputs.
+    """
+
+    def near(tensor: Tensor) -> Tensor:
+        values = tensor.to(dtype)
+        spread = values.std() if values.numel() > 1 else values.abs().mean()
+        return values + scale * (spread + 1e-3) * torch.randn_like(values)
+
+    def between(x: Any, y: Any) -> Any:
+        return 1.7 * x - 0.7 * y if isinstance(x, Tensor) else x
+
+    first, second = pytree.tree_map_only(Tensor, near, inputs), pytree.tree_map_only(Tensor, near, inputs)
+    third = pytree.tree_map(between, first, second)
+    outputs, links = [], set()
+    with torch.no_grad():
+        for given in (first, second, third):
+            output, link = _before_link(work, given)
+            outputs.append(output)
+            links.add(link)
+    x, y, z = outputs
+    size = float((x - y).abs().max())
+    if size == 0:
+        raise NotApplicable("the output does not depend on the input")
+    if len(links) > 1 or not math.isfinite(size):
+        return math.inf, ""
+    return float((z - between(x, y)).abs().max()) / size, links.pop()
+
+
+def _before_link(work: Workspace, inputs: Any) -> tuple[Tensor, str]:
+    """The output; or, where it is a known function of what the last layer returned, that and the function's name."""
+    with _calls(work.model) as calls:
+        args, kwargs = inputs
+        output = prediction_of(work.model(*args, **kwargs))
+    if output is None:
+        raise NotApplicable("the model returns no tensor")
+    if calls:
+        last = list(calls.values())[-1].returned
+        if last.numel() == output.numel():
+            for name, link in _LINKS.items():
+                for dim in {1, last.ndim - 1} if last.ndim > 1 else ():
+                    if torch.equal(link(last, dim).reshape(output.shape), output):
+                        return last, name
+    return output, ""
+
+
+@contextmanager
+def _calls(model: nn.Module) -> Iterator[dict[str, _Call]]:
+    """The first call of each layer with weights that is seen while it is open, by the order of their ends."""
+    calls: dict[str, _Call] = {}
+    handles = []
+    for name, module in named_modules(model):
+        if isinstance(module, _LAYERS) and takes_hooks(module):
+
+            def note(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
+                if args and isinstance(args[0], Tensor) and isinstance(output, Tensor):
+                    calls.setdefault(name, _Call(name, module, args[0], output))
+
+            handles.append(module.register_forward_hook(note))
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _chain(work: Workspace, inputs: Any) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Trainable layers of which each feeds the next, by autograd's graph, and the widths between them."""
+    args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.double(), inputs)
+    with _calls(work.model) as calls:
+        work.model(*args, **kwargs)
+    chain: list[_Call] = []
+    for call in calls.values():
+        if not all(p.requires_grad for p in call.module.parameters()):
+            continue
+        if not chain or _feeds(chain[-1].returned, call.given):
+            chain.append(call)
+    if len(chain) < 2:
+        return (), ()
+    ends = [chain[0].given, *(call.returned for call in chain)]
+    return tuple(call.name for call in chain), tuple(_width(chain, tensor) for tensor in ends)
+
+
+def _feeds(output: Tensor, given: Tensor) -> bool:
+    if not given.requires_grad:
+        return False
+    return torch.autograd.grad(given.sum(), output, retain_graph=True, allow_unused=True)[0] is not None
+
+
+def _width(chain: list[_Call], tensor: Tensor) -> int:
+    """Features, where all layers are linear ones, which may be applied at many places; else numbers per sample."""
+    if all(isinstance(call.module, nn.Linear) for call in chain):
+        return tensor.shape[-1]
+    return tensor[0].numel()

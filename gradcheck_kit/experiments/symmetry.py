@@ -1,0 +1,198 @@
+"""Layers whose units start as copies of each other, and whether a few steps of training tell them apart.
+
+Equal units that get equal gradients stay equal for ever. Zero-initialised heads, residual branches and adapters start
+equal too, and part in the first steps: only training shows the difference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.facts import EqualUnits, Symmetry
+from gradcheck_kit.observe.names import named_modules
+from gradcheck_kit.target.batches import endless
+from gradcheck_kit.target.layers import takes_hooks
+from gradcheck_kit.target.workspace import Workspace, workspace
+
+STEPS = 5  # the deepest chain of healthy zeros, a head after a gate after a branch, parts in three
+MOST_STEPS = 20  # where float16's loss scale has to be found first
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_GATES = {"LSTM": 4, "GRU": 3}
+
+
+@dataclass(slots=True)
+class _Units:
+    """The weights of a layer's units, shape (units, weights), and their biases, shape (units, gates)."""
+
+    layer: str
+    module: nn.Module
+    weights: Tensor
+    biases: Tensor | None
+
+    @property
+    def equal(self) -> bool:
+        rows = self.weights
+        # The first two alone rule out nearly every layer.
+        return torch.equal(rows[0], rows[1]) and bool((rows == rows[0]).all())
+
+
+def look_at_symmetry(probe: Probe) -> Symmetry:
+    """Compares units at the start; where a layer's are all equal, a few steps of training are made."""
+    prepared = probe.prepared
+    looked_at = 0
+    suspects: set[str] = set()
+    with torch.no_grad():
+        for units in _layers(prepared.model):
+            looked_at += 1
+            if units.equal:
+                suspects.add(units.layer)
+    if not looked_at:
+        raise NotApplicable("the model has no trainable Linear, convolution or recurrent layer of two or more units")
+    if not suspects:
+        return Symmetry(looked_at, 0, ())
+    with workspace(prepared, seed=prepared.settings.seed) as work:
+        if not work.optimizers:
+            raise NotApplicable("nothing is optimized")
+        start = {u.layer: u for u in _layers(work.model) if u.layer in suspects}
+        with torch.no_grad():
+            for units in start.values():
+                units.weights = units.weights.detach().clone()
+                units.biases = None if units.biases is None else units.biases.detach().clone()
+        try:
+            still_zero, steps = _train(work, probe, start)
+        except Exception:  # noqa: BLE001  # the training run that follows says what the user's code raises
+            raise NotApplicable("the first steps of training raise") from None
+        with torch.no_grad():
+            spreads = {u.layer: _spread(start[u.layer], u) for u in _layers(work.model) if u.layer in start}
+        together = [layer for layer, spread in spreads.items() if spread is not None and not spread > 0.9]
+        hidden = _hidden(work, probe, {layer: start[layer].module for layer in together}) if together else set()
+    return Symmetry(
+        looked_at,
+        steps,
+        tuple(
+            EqualUnits(
+                layer=layer,
+                layer_type=type(units.module).__name__,
+                units=len(units.weights),
+                weights=units.weights.shape[1],
+                zero=not bool(units.weights.any()),
+                biases_equal=units.biases is None or bool((units.biases == units.biases[0]).all()),
+                hidden=layer in hidden,
+                spread=spreads.get(layer),
+                gradient_zero=layer in still_zero,
+            )
+            for layer, units in start.items()
+        ),
+    )
+
+
+def _layers(model: nn.Module) -> Iterator[_Units]:
+    """Trainable layers with two or more units, each of which sees the same inputs through two or more weights."""
+    for name, module in named_modules(model):
+        own = list(module.parameters())
+        if nn.utils.parametrize.is_parametrized(module):
+            continue  # reading such a weight may change it: spectral_norm takes a step of its power iteration
+        if not own or not all(p.requires_grad for p in own) or any(map(nn.parameter.is_lazy, own)):
+            continue
+        if isinstance(module, nn.Linear):
+            found = [_Units(name, module, module.weight, _column(module.bias))]
+        elif isinstance(module, _CONVOLUTIONS) and module.groups == 1:
+            found = [_Units(name, module, module.weight.flatten(1), _column(module.bias))]
+        elif isinstance(module, _TRANSPOSED) and module.groups == 1:
+            found = [_Units(name, module, module.weight.transpose(0, 1).flatten(1), _column(module.bias))]
+        elif isinstance(module, nn.RNNBase) and not module.proj_size:
+            found = list(_recurrent(name, module))
+        else:
+            continue
+        yield from (u for u in found if min(u.weights.shape) >= 2 and u.weights.is_floating_point())
+
+
+def _column(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias[:, None]
+
+
+def _recurrent(name: str, module: nn.RNNBase) -> Iterator[_Units]:
+    """A unit of a recurrent layer has a row in each gate, for the input and for the state."""
+    gates, size = _GATES.get(module.mode, 1), module.hidden_size
+    suffixes = [p.removeprefix("weight_ih") for p, _ in module.named_parameters() if p.startswith("weight_ih")]
+    for suffix in suffixes:
+        parts = [getattr(module, f"{kind}{suffix}") for kind in ("weight_ih", "weight_hh")]
+        weights = torch.cat([p.view(gates, size, -1).transpose(0, 1).flatten(1) for p in parts], 1)
+        biases = [getattr(module, f"{kind}{suffix}").view(gates, size).T for kind in ("bias_ih", "bias_hh")] if (
+            module.bias
+        ) else None  # fmt: skip
+        yield _Units(f"{name} ({suffix.removeprefix('_')})", module, weights, None if biases is None else sum(biases))
+
+
+def _train(work: Workspace, probe: Probe, start: dict[str, _Units]) -> tuple[set[str], int]:
+    """A few steps; the layers whose gradient was exactly zero in each, and how many steps there were."""
+    zero = set(start)
+    batches = endless(probe.prepared.train)
+    done = 0
+    for _ in range(MOST_STEPS):
+        batch = work.to_device(next(batches))
+        work.clear_gradients()
+        _, loss = work.step(batch)
+        work.backward(loss)
+        work.unscale()
+        zero = {layer for layer in zero if _gradient_is_zero(start[layer].module)}
+        work.update(batch)
+        done += not work.skipped
+        if done == STEPS:
+            break
+    return zero, done
+
+
+def _gradient_is_zero(module: nn.Module) -> bool:
+    gradients = [p.grad for p in module.parameters()]
+    return all(g is not None and not bool(g.any()) for g in gradients)
+
+
+def _spread(start: _Units, end: _Units) -> float | None:
+    moved = (end.weights - start.weights).cpu().double()  # not every device has float64
+    length = float(moved.square().mean())
+    if not length > 0:
+        return None if length == 0 else math.nan
+    return math.sqrt(float((moved - moved.mean(0)).square().mean()) / length)
+
+
+def _hidden(work: Workspace, probe: Probe, layers: dict[str, nn.Module]) -> set[str]:
+    """Which of these layers feed another call of a layer with weights, by autograd's graph."""
+    outputs: dict[int, Tensor] = {}
+    inputs: list[Tensor] = []
+
+    def note(module: nn.Module, args: tuple[object, ...], output: object) -> None:
+        given = args[0] if args else None
+        if isinstance(given, Tensor) and given.requires_grad:
+            inputs.append(given)
+        made = output[0] if isinstance(output, tuple) else output
+        if isinstance(made, Tensor) and made.requires_grad:
+            outputs.setdefault(id(module), made)
+
+    weighted = (nn.Linear, nn.RNNBase, *_CONVOLUTIONS, *_TRANSPOSED)
+    handles = [
+        m.register_forward_hook(note) for m in work.model.modules() if isinstance(m, weighted) and takes_hooks(m)
+    ]
+    try:
+        work.step(work.to_device(next(endless(probe.prepared.train))))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {layer for layer, module in layers.items() if id(module) in outputs and _feeds(outputs[id(module)], inputs)}
+
+
+def _feeds(output: Tensor, inputs: list[Tensor]) -> bool:
+    try:
+        return any(
+            torch.autograd.grad(given.sum(), output, retain_graph=True, allow_unused=True)[0] is not None
+            for given in inputs
+        )
+    except RuntimeError:  # a value that backward needs was changed in place
+        return False

@@ -1,0 +1,193 @@
+"""Whether a network is affine in its input."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from gradcheck_kit.experiments import NotApplicable
+from gradcheck_kit.experiments.linearity import look_at_linearity
+from gradcheck_kit.experiments.training import train
+from gradcheck_kit.facts import Training
+from gradcheck_kit.rules.no_nonlinearity import no_nonlinearity
+from gradcheck_kit.testing import judge
+
+
+def data(*shape, outputs=4):
+    torch.manual_seed(0)
+    return [(torch.randn(16, *(shape or (10,))), torch.randn(16, outputs)) for _ in range(2)]
+
+
+def look(probe_of, model, batches=None):
+    return look_at_linearity(probe_of(model, train=batches or data(), loss_fn=nn.MSELoss()))
+
+
+class Wrapped(nn.Module):
+    """A few layers by name and a forward over them."""
+
+    def __init__(self, forward, **layers):
+        super().__init__()
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+        self._forward = forward
+
+    def forward(self, x):
+        return self._forward(self, x)
+
+
+def conv_net():
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.AvgPool2d(2), nn.Conv2d(4, 8, 3), nn.Flatten(), nn.Dropout(),
+        nn.Linear(8, 4),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "chain", "widths"),
+    [
+        (nn.Sequential(nn.Linear(10, 16), nn.Linear(16, 4)), (10,), ("0", "1"), (10, 16, 4)),
+        (
+            nn.Sequential(nn.Linear(10, 16), nn.Dropout(), nn.BatchNorm1d(16), nn.Linear(16, 4)),
+            (10,), ("0", "3"), (10, 16, 4),
+        ),
+        (conv_net(), (1, 8, 8), ("0", "3", "6"), (64, 144, 8, 4)),
+        (
+            Wrapped(lambda m, x: x[:, :4] + m.b(m.a(x)), a=nn.Linear(10, 16), b=nn.Linear(16, 4)),
+            (10,), ("a", "b"), (10, 16, 4),
+        ),
+    ],
+)  # fmt: skip
+def test_proves_layers_without_anything_between(model, shape, chain, widths, probe_of):
+    facts = look(probe_of, model, data(*shape))
+    assert facts.affine
+    assert facts.deviation < 1e-12
+    assert (facts.chain, facts.widths) == (chain, widths)
+    assert judge(no_nonlinearity, facts).status == "warned"
+
+
+@pytest.mark.parametrize(
+    ("last", "link"),
+    [(nn.Softmax(1), "softmax"), (nn.LogSoftmax(-1), "log_softmax"), (nn.Sigmoid(), "sigmoid"), (nn.Tanh(), "tanh")],
+)
+def test_does_not_count_what_only_shapes_the_output(last, link, probe_of):
+    facts = look(probe_of, nn.Sequential(nn.Linear(10, 16), nn.Linear(16, 4), last))
+    assert (facts.affine, facts.link) == (True, link)
+
+
+def test_does_not_count_an_output_activation_seen_in_training(probe_of):
+    probe = probe_of(nn.Sequential(nn.Linear(10, 16), nn.Linear(16, 4), nn.Sigmoid()), train=data(), loss_fn=F.mse_loss)
+    probe.facts = {Training: train(probe)}
+    assert look_at_linearity(probe).affine
+
+
+def test_tries_no_pair_where_activations_were_seen(probe_of, mlp):
+    probe = probe_of(mlp(10, 16, 4), train=data(), loss_fn=nn.MSELoss())
+    probe.facts = {Training: train(probe)}
+    facts = look_at_linearity(probe)
+    assert (facts.affine, facts.activations, facts.pairs) == (False, 1, 0)
+
+
+def test_finds_a_relu_that_all_data_is_on_one_side_of(probe_of):
+    model = nn.Sequential(nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 4))
+    nn.init.constant_(model[0].bias, 20.0)
+    facts = look(probe_of, model)
+    assert not facts.affine
+    assert facts.pairs == 3
+
+
+def test_leaves_the_model_as_it_was(probe_of):
+    model = nn.Sequential(nn.Linear(10, 16), nn.Linear(16, 4))
+    look(probe_of, model)
+    assert model[0].weight.dtype == torch.float32
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    ("model", "batches", "reason"),
+    [
+        (nn.Linear(10, 4), None, "fewer than two"),
+        (
+            nn.Sequential(nn.Embedding(9, 8), nn.Flatten(), nn.Linear(16, 16), nn.Linear(16, 4)),
+            [(torch.randint(0, 9, (16, 2)), torch.randn(16, 4))], "not real numbers",
+        ),
+        (
+            Wrapped(lambda m, x: m.b(m.a(x * 0)), a=nn.Linear(10, 8), b=nn.Linear(8, 4)), None,
+            "does not depend on the input",
+        ),
+        (
+            Wrapped(lambda m, x: m.b(m.a(x.float())), a=nn.Linear(10, 8), b=nn.Linear(8, 4)), None, "none in float64",
+        ),
+    ],
+)  # fmt: skip
+def test_does_not_apply_where_nothing_can_be_said(model, batches, reason, probe_of):
+    with pytest.raises(NotApplicable, match=reason):
+        look(probe_of, model, batches)
+
+
+def test_does_not_apply_to_a_training_step(probe_of):
+    model = nn.Sequential(nn.Linear(10, 16), nn.Linear(16, 4))
+    with pytest.raises(NotApplicable, match="training step"):
+        look_at_linearity(probe_of(model, train=data(), training_step=lambda m, b: m(b[0]).square().mean()))
+
+
+# ---- healthy models that a careless rule would fail ----
+
+
+def frozen_projection():
+    model = nn.Sequential(nn.Linear(10, 32), nn.Linear(32, 4))
+    model[0].requires_grad_(False)
+    return model
+
+
+def layers(*sizes):
+    return {name: nn.Linear(a, b) for name, (a, b) in zip("abcd", sizes, strict=False)}
+
+
+def attention(m, x):
+    q, k, v = m.a(x).view(-1, 5, 2), m.b(x).view(-1, 5, 2), m.c(x).view(-1, 5, 2)
+    return m.d((q @ k.mT @ v).flatten(1))
+
+
+def experts(m, x):
+    return torch.where(x[:, :1] > 0, m.b(m.a(x)), m.c(m.a(x)))
+
+
+WIDE = ((10, 16), (16, 4))
+HEALTHY = {
+    "low-rank factors": lambda: nn.Sequential(nn.Linear(10, 3), nn.Linear(3, 4)),
+    "linear autoencoder": lambda: nn.Sequential(nn.Linear(10, 6), nn.Linear(6, 2), nn.Linear(2, 6), nn.Linear(6, 4)),
+    "trend and season": lambda: Wrapped(lambda m, x: m.a(x) + m.b(x - x.mean()), **layers((10, 4), (10, 4))),
+    "adapter": lambda: Wrapped(lambda m, x: m.a(x) + m.c(m.b(x)), **layers((10, 4), (10, 2), (2, 4))),
+    "frozen projection": frozen_projection,
+    "linear attention": lambda: Wrapped(attention, **layers((10, 10), (10, 10), (10, 10), (10, 4))),
+    "bilinear": lambda: Wrapped(lambda m, x: m.c(m.a(x) * m.b(x)), **layers((10, 8), (10, 8), (8, 4))),
+    "gated at the end": lambda: Wrapped(
+        lambda m, x: m.b(m.a(x)) * m.c(m.a(x)).sigmoid(), **layers((10, 16), (16, 4), (16, 4))
+    ),
+    "routed by the input": lambda: Wrapped(experts, **layers((10, 16), (16, 4), (16, 4))),
+    "relu": lambda: Wrapped(lambda m, x: m.b(m.a(x).clamp(min=0)), **layers(*WIDE)),
+    "sine": lambda: Wrapped(lambda m, x: m.b(m.a(x).sin()), **layers(*WIDE)),
+    "square": lambda: Wrapped(lambda m, x: m.b(m.a(x) ** 2), **layers(*WIDE)),
+    "absolute value": lambda: Wrapped(lambda m, x: m.b(m.a(x).abs()), **layers(*WIDE)),
+    "layer norm": lambda: nn.Sequential(nn.Linear(10, 16), nn.LayerNorm(16), nn.Linear(16, 4)),
+    "unit vectors": lambda: Wrapped(lambda m, x: m.b(F.normalize(m.a(x), dim=1)), **layers(*WIDE)),
+    "max pooling": lambda: nn.Sequential(nn.Linear(10, 32), nn.MaxPool1d(2), nn.Linear(16, 4)),
+    "maxout": lambda: Wrapped(lambda m, x: m.b(m.a(x).view(-1, 16, 2).amax(2)), **layers((10, 32), (16, 4))),
+    "softmax between": lambda: nn.Sequential(nn.Linear(10, 16), nn.Softmax(1), nn.Linear(16, 4)),
+    "features squared before": lambda: Wrapped(lambda m, x: m.b(m.a(x * x.abs())), **layers(*WIDE)),
+    "weak nonlinearity": lambda: Wrapped(lambda m, x: m.b(m.a(x) + 1e-5 * m.a(x).tanh()), **layers(*WIDE)),
+}
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_it_says_nothing_of_a_model_that_is_not_linear_or_so_on_purpose(name, probe_of):
+    torch.manual_seed(0)
+    outcome = judge(no_nonlinearity, look(probe_of, HEALTHY[name]()))
+    assert outcome.status == "passed", outcome.findings
+
+
+def test_it_says_nothing_of_a_recurrent_layer_between(probe_of):
+    model = Wrapped(lambda m, x: m.b(m.r(m.a(x))[0][:, -1]), a=nn.Linear(3, 8), r=nn.GRU(8, 8), b=nn.Linear(8, 4))
+    assert judge(no_nonlinearity, look(probe_of, model, data(5, 3))).status == "passed"

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from gradcheck_kit.rules.symmetric_initialization import symmetric_initialization
+from gradcheck_kit.testing import apply, equal_units, flat, judge, poisoned, symmetry, training
+
+COPIES = equal_units(zero=False, spread=1e-7)
+STUCK = equal_units("2", spread=None, gradient_zero=True)
+ALIKE = equal_units(zero=False, biases_equal=False, spread=0.24)
+
+
+def said(*equal, run=None, **options):
+    facts = [symmetry(*equal)] + ([] if run is None else [run])
+    (finding,) = apply(symmetric_initialization, *facts, **options)
+    return finding
+
+
+def test_it_proves_copies_by_what_they_moved():
+    finding = said(COPIES, equal_units("2", zero=False, spread=0.0))
+    assert finding.where == "0"
+    assert finding.message == (
+        "All 32 units of 0 (and of 2) start with the same weights and after 5 steps of training they still differ by "
+        "1e-07 of what they moved; up to 0.001 is rounding. They get the same gradient, so the layer stays one unit."
+    )
+    assert finding.evidence == {"units": 32, "spread": 1e-7, "limit": 1e-3, "layers": ["0", "2"]}
+    assert finding.fixes[0].startswith("Initialise 0 and 2 at random")
+    assert finding.severity is None
+
+
+def test_it_finds_zeros_that_no_gradient_reaches_in_a_run_that_does_not_learn():
+    finding = said(STUCK, run=training(losses=flat()))
+    assert finding.where == "2"
+    assert "their gradient is exactly 0 in each of 5 steps" in finding.message
+    assert finding.severity is None
+
+
+def test_it_warns_where_only_biases_tell_units_apart_and_fails_that_with_harm():
+    assert said(ALIKE).severity == "warning"
+    assert said(ALIKE, run=training()).severity == "warning"
+    finding = said(ALIKE, run=training(losses=flat()))
+    assert finding.severity is None
+    assert "they differ by 24% of the movement, and the loss did not fall" in finding.message
+
+
+def test_it_names_the_surest_first():
+    assert "is rounding" in said(ALIKE, STUCK, COPIES, run=training(losses=flat())).message
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        equal_units(),
+        equal_units(zero=False, spread=0.9),
+        equal_units(zero=False, spread=0.0, hidden=False),  # an output layer: its classes may not have come up
+        equal_units(zero=True, biases_equal=False, spread=0.2),
+        equal_units(zero=False, spread=None),
+        STUCK,  # a run that learns goes around it
+    ],
+)
+def test_it_passes_layers_that_come_apart_or_need_not(one):
+    assert apply(symmetric_initialization, symmetry(one), training()) == ()
+
+
+def test_it_passes_a_model_without_equal_units():
+    assert judge(symmetric_initialization, symmetry()).status == "passed"
+
+
+def test_it_takes_the_limit_as_an_option():
+    assert said(equal_units(spread=0.01), spread=0.05)
+    assert apply(symmetric_initialization, symmetry(equal_units(spread=0.01))) == ()
+
+
+def test_it_does_not_pass_a_movement_that_is_nan():
+    assert said(equal_units(zero=False, spread=math.nan))
+    assert judge(symmetric_initialization, poisoned(symmetry(COPIES))).status == "failed"
