@@ -76,6 +76,8 @@ BAD = {
             broadcasts=(Broadcast("mse_loss", (64, 1), (64,), (64, 64)),),
         )
     ],
+    "GK405": [testing.batch_mixing(influence=0.7, operation=testing.mixing_operation())],
+    "GK406": [testing.future_mixing(influence=0.3, reached=15, operation=testing.mixing_operation())],
     "GK601": [
         testing.evaluation(per_class=tuple(ClassAccuracy(label, 5, 50) for label in range(10))),
         trained(),
@@ -90,7 +92,13 @@ BAD = {
     "GK606": [
         testing.one_batch_fit(attempts=(testing.fit_attempt(losses=testing.flat(steps=200), accuracy=0.1),)),
     ],
+    "GK701": [
+        testing.gradient_check(loss_error=0.2, functions=(testing.function_check(relative_error=0.3, factor=None),))
+    ],
 }
+
+
+EXACT = [testing.batch_mixing(), testing.future_mixing(), testing.gradient_check()]
 
 
 def judged(rule, facts):
@@ -195,7 +203,7 @@ def test_its_page_names_only_rules_that_exist(rule):
 
 @every_rule
 def test_it_is_silent_on_healthy_facts(rule):
-    healthy = [trained(), testing.wiring(), testing.evaluation(), testing.one_batch_fit()]
+    healthy = [trained(), testing.wiring(), testing.evaluation(), testing.one_batch_fit(), *EXACT]
     assert judged(rule, healthy).status in ("passed", "skipped")
 
 
@@ -218,7 +226,7 @@ def test_it_is_strict_json_what_it_says(rule):
 
 def poisoned_samples():
     """Every rule with facts that are all NaN; those whose facts hold no number cannot be misled by one."""
-    healthy = [trained(), testing.wiring(), testing.evaluation(deterministic=False), testing.one_batch_fit()]
+    healthy = [trained(), testing.wiring(), testing.evaluation(deterministic=False), testing.one_batch_fit(), *EXACT]
     for rule in CATALOGUE:
         needed = [fact for fact in healthy if type(fact) in (*rule.needs, *rule.uses)]
         for sample, facts in {"healthy": needed, "bad": BAD[rule.code]}.items():
