@@ -76,6 +76,11 @@ def _fixes(mixing: BatchMixing) -> Iterator[str]:
             "which is the batch."
         )
         yield "Or use nn.BatchNorm1d, whose running statistics stand for the batch in eval mode."
+    elif operation.operation in ("view", "reshape", "unflatten"):
+        yield (
+            f"Use transpose or permute and not {operation.operation} in {place} where dimensions swap, and "
+            "x.flatten(1) where they merge: it moves elements of one sample into another's row."
+        )
     else:
         yield (
             f"Keep dimension 0 for the batch up to {operation.operation} in {place}: reshape with "

@@ -35,6 +35,7 @@ def test_it_names_the_function_the_module_and_the_line():
         (mixing_operation("batch_norm"), "Pass training=self.training to batch_norm in 2"),
         (mixing_operation("linear", "head"), "Keep dimension 0 for the batch up to linear in head"),
         (mixing_operation("matmul", ""), "Keep dimension 0 for the batch up to matmul in the model's forward"),
+        (mixing_operation("view", ""), "Use transpose or permute and not view in the model's forward"),
         (None, "Look in forward for a reshape"),
     ],
 )
