@@ -593,6 +593,66 @@ class DataSummary:
     labels: tuple[tuple[int, int], ...]  # (class, count), when the target is class indices
 
 
+@dataclass(frozen=True, slots=True)
+class MixingOperation:
+    """The first operation whose result holds what it should not, in execution order."""
+
+    operation: str  # "softmax", "lstm", ...
+    module: str  # in whose forward, "" for the model's own
+    module_type: str
+    source: str  # "model.py:31" when it is in the user's code, else ""
+    reduced_by: str = ""  # the operation that took the batch away from one of its operands, such as "mean"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchMixing:
+    """What a change of some samples does to the outputs of the other samples of their batch, in evaluation mode."""
+
+    samples: int  # in the batch
+    shuffled: bool  # the samples of a batch are drawn at random: they are no sequence
+    influence: float | None  # RMS change of the others' outputs / of their own; None: not even their own changed
+    batch_statistics: str  # a normalisation layer that was asked to keep no running statistics, "" when there is none
+    operation: MixingOperation | None  # where the samples first mix
+
+
+@dataclass(frozen=True, slots=True)
+class FutureMixing:
+    """What a change of one late element of a sequence does to the outputs before it, in evaluation mode.
+
+    Looked at only where the target is the input shifted by one.
+    """
+
+    length: int
+    position: int  # of the element that was changed, from 0
+    influence: float | None  # largest change of an output before it / at or after it; None: nothing changed
+    reached: int  # outputs before it that changed
+    operation: MixingOperation | None  # where the future first arrives
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCheck:
+    """One custom autograd.Function: its backward against central differences, in float64, on what it was given."""
+
+    function: str
+    module: str  # in whose forward it ran; "" for the model's own, or the loss
+    module_type: str
+    source: str
+    argument: str  # the input with the largest error
+    relative_error: float | None  # of that input; None when it was not compared
+    factor: float | None  # backward is so many times the derivative, when that is so
+    ignores_upstream: bool  # backward returns the same whatever gradient arrives
+    left_out: str  # why it was not compared, as a clause
+
+
+@dataclass(frozen=True, slots=True)
+class GradientCheck:
+    """Backward against central differences along random directions."""
+
+    loss_error: float | None  # relative, of the whole loss in the parameters; None where it could not be told
+    functions: tuple[FunctionCheck, ...]
+
+
 FACTS: tuple[type, ...] = (
     Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, LossInputs, Symmetry, Linearity, DataSummary,
+    BatchMixing, FutureMixing, GradientCheck,
 )  # fmt: skip

@@ -19,15 +19,20 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from gradcheck_kit.facts import (
     ActivationRecord,
+    BatchMixing,
     ClassAccuracy,
     DataSummary,
     EqualUnits,
     Evaluation,
     FitAttempt,
+    FunctionCheck,
+    FutureMixing,
+    GradientCheck,
     LearningRateResponse,
     Linearity,
     LossInput,
     LossInputs,
+    MixingOperation,
     NonFinite,
     OneBatchFit,
     OutputRecord,
@@ -342,6 +347,39 @@ def learning_rate_response(ends: Mapping[float, float] | None = None, **changes:
     ends = ends or {0.01: 2.2, 0.1: 1.5, 1.0: 0.8, 10.0: 2.4, 100.0: math.inf}
     trials = tuple(RateTrial(factor, falling(end=ends[factor], steps=20)) for factor in sorted(ends))
     return _build(LearningRateResponse, {"trials": trials}, changes)
+
+
+def mixing_operation(operation: str = "softmax", module: str = "2", **changes: Any) -> MixingOperation:
+    healthy = {"operation": operation, "module": module, "module_type": "Attention", "source": "model.py:31"}
+    return _build(MixingOperation, healthy, changes)
+
+
+def batch_mixing(**changes: Any) -> BatchMixing:
+    """Eleven samples drawn at random that do not see each other."""
+    return _build(BatchMixing, {"samples": 11, "shuffled": True, "influence": 0.0}, changes)
+
+
+def future_mixing(**changes: Any) -> FutureMixing:
+    """Sixteen tokens of which the last was replaced, and no output before it moved."""
+    return _build(FutureMixing, {"length": 16, "position": 15, "influence": 0.0}, changes)
+
+
+def function_check(function: str = "Swish", **changes: Any) -> FunctionCheck:
+    """A custom function whose backward is right."""
+    healthy = {
+        "function": function,
+        "module": "1",
+        "module_type": "Act",
+        "source": "model.py:31",
+        "argument": "x",
+        "relative_error": 1e-9,
+        "factor": 1.0,
+    }
+    return _build(FunctionCheck, healthy, changes)
+
+
+def gradient_check(**changes: Any) -> GradientCheck:
+    return _build(GradientCheck, {"functions": (function_check(),)}, changes)
 
 
 def trace(*facts: Any, absent: Mapping[str, str] | None = None, **changes: Any) -> Trace:

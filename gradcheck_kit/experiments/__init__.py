@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gradcheck_kit.facts import (
+    BatchMixing,
     DataSummary,
     Evaluation,
+    FutureMixing,
+    GradientCheck,
     LearningRateResponse,
     Linearity,
     LossInputs,
@@ -57,8 +60,11 @@ class Experiment:
 
 def built_in() -> tuple[Experiment, ...]:
     """The experiments, in the order in which they run."""
+    from gradcheck_kit.experiments.batch_mixing import mix_batches
     from gradcheck_kit.experiments.data_summary import summarize_data
     from gradcheck_kit.experiments.evaluation import evaluate
+    from gradcheck_kit.experiments.future_mixing import mix_future
+    from gradcheck_kit.experiments.gradient_check import check_gradients
     from gradcheck_kit.experiments.learning_rate_response import respond_to_learning_rates
     from gradcheck_kit.experiments.linearity import look_at_linearity
     from gradcheck_kit.experiments.loss_inputs import look_at_loss_inputs
@@ -77,4 +83,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(Evaluation, evaluate, after=(Training,)),
         Experiment(LearningRateResponse, respond_to_learning_rates, after=(Training,)),
         Experiment(OneBatchFit, fit_one_batch),
+        Experiment(BatchMixing, mix_batches),
+        Experiment(FutureMixing, mix_future),
+        Experiment(GradientCheck, check_gradients),
     )

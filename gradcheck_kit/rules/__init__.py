@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 from gradcheck_kit.plugins import hookimpl
 from gradcheck_kit.rule import Rule
+from gradcheck_kit.rules.batch_leakage import batch_leakage
 from gradcheck_kit.rules.cannot_fit_one_batch import cannot_fit_one_batch
+from gradcheck_kit.rules.causal_leakage import causal_leakage
 from gradcheck_kit.rules.dead_units import dead_units
 from gradcheck_kit.rules.eval_accuracy import eval_accuracy
 from gradcheck_kit.rules.eval_nondeterministic import eval_nondeterministic
@@ -26,6 +28,7 @@ from gradcheck_kit.rules.saturated_activation import saturated_activation
 from gradcheck_kit.rules.symmetric_initialization import symmetric_initialization
 from gradcheck_kit.rules.unregistered_module import unregistered_module
 from gradcheck_kit.rules.vanishing_gradient import vanishing_gradient
+from gradcheck_kit.rules.wrong_gradient import wrong_gradient
 from gradcheck_kit.rules.wrong_output_activation import wrong_output_activation
 
 CATALOGUE: tuple[Rule, ...] = (
@@ -46,10 +49,13 @@ CATALOGUE: tuple[Rule, ...] = (
     redundant_softmax,
     wrong_output_activation,
     loss_broadcast,
+    batch_leakage,
+    causal_leakage,
     no_nonlinearity,
     eval_accuracy,
     eval_nondeterministic,
     cannot_fit_one_batch,
+    wrong_gradient,
 )
 
 

@@ -589,6 +589,113 @@ def regression_without_activations():
     return classification(model, changed(make, lambda x, y: (x, x[:, :1] * x[:, 1:2])), None, nn.MSELoss())
 
 
+@fault("batch-leakage")
+def attention_with_its_softmax_over_the_batch():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate, self.value, self.head = nn.Linear(20, 64), nn.Linear(20, 64), nn.Linear(64, 4)
+
+        def forward(self, x):
+            return self.head(self.gate(x).softmax(0) * 16 * self.value(x))
+
+    return classification(Net(), clusters())
+
+
+@fault("batch-leakage")
+def gru_that_takes_the_batch_for_time():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.GRU(1, 32), nn.Linear(32, 3)
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0][:, -1])
+
+    model = Net()
+    return classification(model, series(), torch.optim.Adam(model.parameters(), lr=0.01))
+
+
+@fault("batch-leakage")
+def view_in_the_place_of_a_transpose():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.rnn, self.head = nn.Embedding(40, 16), nn.GRU(16, 32), nn.Linear(32, 4)
+
+        def forward(self, x):
+            h = self.embed(x)
+            batch, time, width = h.shape
+            return self.head(self.rnn(h.view(time, batch, width))[0].amax(0))
+
+    return classification(Net(), needle_tokens())
+
+
+@fault("batch-leakage")
+def images_normalised_over_the_batch():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 16, 3), nn.Linear(16 * 49, 4)
+
+        def forward(self, x):
+            x = (x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), keepdim=True)
+            return self.head(F.max_pool2d(F.relu(self.conv(x)), 2).flatten(1))
+
+    return classification(Net(), images())
+
+
+@fault("causal-leakage")
+def language_model_without_a_mask():
+    from bases import causal_language_model
+
+    class Block(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.norm, self.qkv, self.out = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+        def forward(self, x):
+            q, k, v = self.qkv(self.norm(x)).unflatten(-1, (3, 4, -1)).permute(2, 0, 3, 1, 4)
+            return x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    target = causal_language_model()
+    target.model.blocks = nn.ModuleList(Block(48) for _ in range(3))
+    target.optimizer = torch.optim.AdamW(target.model.parameters(), lr=1e-3)
+    return target
+
+
+@fault("causal-leakage")
+def language_model_with_convolutions_padded_on_both_sides():
+    from bases import causal_language_model
+
+    class Block(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.norm, self.conv = nn.LayerNorm(width), nn.Conv1d(width, width, 3, padding=1)
+
+        def forward(self, x):
+            return x + F.gelu(self.conv(self.norm(x).transpose(1, 2)).transpose(1, 2))
+
+    target = causal_language_model()
+    target.model.blocks = nn.ModuleList(Block(48) for _ in range(3))
+    target.optimizer = torch.optim.AdamW(target.model.parameters(), lr=1e-3)
+    return target
+
+
+@fault("causal-leakage")
+def forecast_by_a_bidirectional_lstm():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.LSTM(1, 24, batch_first=True, bidirectional=True), nn.Linear(48, 1)
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0])
+
+    make = series(25)
+    return classification(Net(), changed(make, lambda x, _: (x[:, :-1], x[:, 1:])), None, nn.MSELoss())
+
+
 # ---- evaluation ----
 
 
@@ -660,3 +767,69 @@ def input_multiplied_by_zero():
             return self.net(x * 0)
 
     return classification(Net(), clusters())
+
+
+# ---- numerics ----
+
+
+@fault("wrong-gradient")
+def swish_with_half_of_its_derivative():
+    class Swish(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * torch.sigmoid(x)
+
+        @staticmethod
+        def backward(ctx, gradient):
+            (x,) = ctx.saved_tensors
+            return gradient * x * torch.sigmoid(x) * (1 - torch.sigmoid(x))
+
+    class Activation(nn.Module):
+        def forward(self, x):
+            return Swish.apply(x)
+
+    model = nn.Sequential(nn.Linear(20, 64), Activation(), nn.Linear(64, 64), Activation(), nn.Linear(64, 4))
+    return classification(model, clusters())
+
+
+@fault("wrong-gradient")
+def square_with_the_sign_of_its_gradient_turned():
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return -2 * ctx.saved_tensors[0] * gradient
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 8, 3), nn.Linear(8 * 49, 4)
+
+        def forward(self, x):
+            return self.head(F.avg_pool2d(Square.apply(self.conv(x)), 2).flatten(1))
+
+    return classification(Net(), images())
+
+
+@fault("wrong-gradient")
+def squared_error_that_forgets_its_factor():
+    class SquaredError(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, prediction, target):
+            ctx.save_for_backward(prediction, target)
+            return (prediction - target).square().mean()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            prediction, target = ctx.saved_tensors
+            return gradient * (prediction - target).sign() / target.numel(), None
+
+    def loss_fn(prediction, target):
+        return SquaredError.apply(prediction, target)
+
+    return classification(mlp([10, 64, 1], nn.Tanh), smooth_function(), None, loss_fn)

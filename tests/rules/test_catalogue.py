@@ -80,6 +80,8 @@ BAD = {
         )
     ],
     "GK408": [testing.linearity(affine=True, pairs=3, deviation=1e-15, chain=("0", "2"), widths=(20, 64, 4))],
+    "GK405": [testing.batch_mixing(influence=0.7, operation=testing.mixing_operation())],
+    "GK406": [testing.future_mixing(influence=0.3, reached=15, operation=testing.mixing_operation())],
     "GK601": [
         testing.evaluation(per_class=tuple(ClassAccuracy(label, 5, 50) for label in range(10))),
         trained(),
@@ -94,12 +96,18 @@ BAD = {
     "GK606": [
         testing.one_batch_fit(attempts=(testing.fit_attempt(losses=testing.flat(steps=200), accuracy=0.1),)),
     ],
+    "GK701": [
+        testing.gradient_check(loss_error=0.2, functions=(testing.function_check(relative_error=0.3, factor=None),))
+    ],
 }
 
 
 def others():
     """Healthy facts of a kind that one or two rules need."""
-    return [testing.loss_inputs(), testing.symmetry(testing.equal_units()), testing.linearity()]
+    return [
+        testing.loss_inputs(), testing.symmetry(testing.equal_units()), testing.linearity(), testing.batch_mixing(),
+        testing.future_mixing(), testing.gradient_check(),
+    ]  # fmt: skip
 
 
 def judged(rule, facts):
@@ -227,7 +235,7 @@ def test_it_is_strict_json_what_it_says(rule):
 
 def poisoned_samples():
     """Every rule with facts that are all NaN; those whose facts hold no number cannot be misled by one."""
-    healthy = [trained(), testing.wiring(), testing.evaluation(deterministic=False), testing.one_batch_fit()]
+    healthy = [trained(), testing.wiring(), testing.evaluation(deterministic=False), testing.one_batch_fit(), *others()]
     for rule in CATALOGUE:
         needed = [fact for fact in healthy if type(fact) in (*rule.needs, *rule.uses)]
         for sample, facts in {"healthy": needed, "bad": BAD[rule.code]}.items():

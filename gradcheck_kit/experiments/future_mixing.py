@@ -1,0 +1,221 @@
+"""Whether a model that predicts the next element sees it: a late element is replaced, what is before must not move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # torch's own convention
+from torch.utils import _pytree as pytree
+
+from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.experiments.batch_mixing import in_evaluation_mode
+from gradcheck_kit.experiments.operations import calls_of, first_operation
+from gradcheck_kit.facts import FutureMixing, MixingOperation
+from gradcheck_kit.target.batches import endless
+from gradcheck_kit.target.task import Task, tensors
+from gradcheck_kit.target.workspace import Workspace, workspace
+
+SHORTEST = 4
+ROUNDING = 1e-6  # of the largest change: a causal convolution by Fourier transform rounds all positions
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """The tensor that the target is shifted against, its dimension of time, and which of its targets count."""
+
+    index: int  # among the tensors that the model is given
+    time: int
+    counted: Tensor  # by row and position: whether what follows is to be predicted there
+
+
+def mix_future(probe: Probe) -> FutureMixing:
+    """Replace one late element of one sequence. Raises NotApplicable unless the target is the input, one later."""
+    prepared = probe.prepared
+    if prepared.task.training_step is not None:
+        raise NotApplicable("the target brings a training step, which does not say what is predicted")
+    with workspace(prepared, seed=prepared.settings.seed) as work:
+        batch = work.to_device(next(endless(prepared.train)))
+        task = replace(work.task, precision=None)
+        in_evaluation_mode(work.model)
+        shift = _shift(task.inputs(batch), task.target(batch)) or _shift_in_loss(work, task, batch)
+        if shift is None:
+            raise NotApplicable("the target is not the input shifted by one")
+        try:
+            return _mix(work, task, batch, shift)
+        except NotApplicable:
+            raise
+        except Exception as error:
+            raise NotApplicable(f"the model does not take one sequence alone ({type(error).__name__})") from error
+
+
+# ---- what is predicted -------------------------------------------------------------------------------------------
+
+
+def _shift(inputs: Any, target: Any) -> Shift | None:
+    """Where the target holds, at every position, what the input holds one position later. Exact."""
+    if not isinstance(target, Tensor):
+        return None
+    for index, given in reversed([*enumerate(tensors(inputs))]):  # a decoder's input comes after the encoder's
+        if given.shape != target.shape or given.ndim < 2:
+            continue
+        for time in (1, 0):
+            if found := _shifted(given, target, time):
+                return replace(found, index=index)
+    return None
+
+
+def _shifted(given: Tensor, target: Tensor, time: int) -> Shift | None:
+    x, y = given.movedim(time, 0), target.movedim(time, 0)
+    if len(x) < SHORTEST:
+        return None
+    following, wanted = x[1:], y[:-1]
+    # Negative labels are ignored by torch's losses (-100): padding, and the prefix of a prefix language model.
+    counted = torch.ones_like(wanted, dtype=torch.bool) if wanted.is_floating_point() else wanted >= 0
+    changes = (following != x[:-1])[counted]
+    if not bool((following == wanted)[counted].all()) or not len(changes) or float(changes.float().mean()) < 0.05:
+        return None  # a constant sequence is its own shift
+    rows = counted.flatten(2).any(2) if counted.ndim > 2 else counted  # (time - 1, batch)
+    return Shift(0, time, rows.T)
+
+
+def _shift_in_loss(work: Workspace, task: Task, batch: Any) -> Shift | None:
+    """The same for models and losses that shift by themselves: theirs is the cross entropy of the next token, exactly.
+
+    So do the models of Hugging Face when labels are the input, and scripts whose batches hold tokens only.
+    """
+    target = task.target(batch)
+    with torch.no_grad():
+        try:
+            output = task.forward(work.model, batch)
+            logits, loss = task.prediction(output), float(task.loss(output, batch))
+        except Exception:  # noqa: BLE001  # in evaluation mode a model may bring no loss
+            return None
+        found = [*enumerate(tensors(task.inputs(batch)))]
+        for index, given in [pair for pair in found if pair[1] is not target] or found:
+            if given.is_floating_point() or given.ndim != 2 or given.dtype is torch.bool or given.shape[1] < SHORTEST:
+                continue
+            labels = target if isinstance(target, Tensor) else given
+            same = labels.shape == given.shape and bool(((labels == given) | (labels < 0)).all())
+            if not same or logits is None or logits.ndim != 3 or logits.shape[:2] != given.shape:
+                continue
+            if not 0 <= int(given.min()) <= int(given.max()) < logits.shape[2]:
+                continue
+            next_token = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
+            this_token = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
+            close = abs(float(next_token) - loss) <= 1e-5 * abs(loss)
+            if close and abs(float(this_token) - loss) > 1e-4 * abs(loss):
+                return Shift(index, 1, labels[:, 1:] >= 0)
+    return None
+
+
+# ---- whether it is seen ------------------------------------------------------------------------------------------
+
+
+def _mix(work: Workspace, task: Task, batch: Any, shift: Shift) -> FutureMixing:
+    watched = tensors(task.inputs(batch))[shift.index]
+    row = int(shift.counted.sum(1).argmax())
+    counted = shift.counted[row].nonzero()[:, 0]
+    length, position = watched.shape[shift.time], int(counted.max()) + 1
+    alone, given = _one_sequence(batch, watched, row, shift.time)
+    changed = [_with(alone, given, value) for value in _replaced(given, shift.time, position)]
+
+    def forward(one: Any) -> Tensor | None:
+        with torch.no_grad():
+            return task.prediction(task.forward(work.model, one))
+
+    plain, again = forward(alone), forward(alone)
+    if plain is None or again is None or not torch.equal(plain, again):
+        raise NotApplicable("two evaluations of one sequence differ (see eval-nondeterministic)")
+    time = _time_dimension(plain, length)
+    if time is None:
+        raise NotApplicable("which dimension of the output is time cannot be told")
+    if not bool(plain.isfinite().all()):
+        raise NotApplicable("the model's output is not finite (see non-finite)")
+    before = later = torch.zeros(())
+    reached: set[int] = set()
+    for one in changed:
+        moved = forward(one)
+        assert moved is not None
+        by_position = (moved - plain).abs().movedim(time, 0).flatten(1).amax(1).cpu()
+        earlier = by_position[:position][counted[counted < position].cpu()]
+        later = torch.maximum(later, by_position[position:].max())
+        before = torch.maximum(before, earlier.max())
+        large = earlier > ROUNDING * by_position.max()
+        reached |= set(counted[counted < position].cpu()[large].tolist())
+    influence = float(before / later) if later > 0 else (float("inf") if before > 0 else None)
+    operation = None
+    if influence is not None and influence > 0:
+        forwards = [partial(task.forward, work.model, one) for one in (alone, *changed)]
+        operation = _locate(work.model, forwards, length, position)
+    return FutureMixing(length, position, influence, len(reached), operation)
+
+
+def _one_sequence(batch: Any, watched: Tensor, row: int, time: int) -> tuple[Any, Tensor]:
+    """The batch with one row of every tensor that has rows, and that of the watched one."""
+    rows = watched.shape[1 - time]
+    if rows == watched.shape[time]:
+        raise NotApplicable("sequences are as long as there are of them, so batch and time cannot be told apart")
+
+    def narrow(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        if leaf.ndim > 1 - time and leaf.shape[1 - time] == rows:
+            return leaf.narrow(1 - time, row, 1).clone()
+        return leaf
+
+    found = {id(leaf): narrow(leaf) for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)}
+    if id(watched) not in found:
+        raise NotApplicable("the sequence is not part of the batch as it comes")
+    return pytree.tree_map(lambda t: found.get(id(t), t), batch), found[id(watched)]
+
+
+def _with(batch: Any, given: Tensor, value: Tensor) -> Any:
+    return pytree.tree_map(lambda t: value if t is given else t, batch)
+
+
+def _replaced(given: Tensor, time: int, position: int) -> list[Tensor]:
+    """The sequence with one element replaced by another that occurs in it, so that it stays a valid one."""
+    x = given.movedim(time, 0)
+    others = [p for p in range(len(x)) if not torch.equal(x[p], x[position])]
+    found = []
+    for p in others[:: max(1, len(others) - 1)][:2]:
+        twin = x.clone()
+        twin[position] = x[p]
+        found.append(twin.movedim(0, time).contiguous())
+    return found
+
+
+def _time_dimension(output: Tensor, length: int) -> int | None:
+    found = [d for d, n in enumerate(output.shape) if n == length]
+    return found[0] if len(found) == 1 else None
+
+
+def _locate(
+    model: nn.Module, forwards: Sequence[Callable[[], Any]], length: int, position: int
+) -> MixingOperation | None:
+    try:
+        passes = [calls_of(model, forward) for forward in forwards]
+    except Exception:  # noqa: BLE001  # that the future is seen is proved; where it is is a help
+        return None
+
+    def wrong(outputs: Any) -> bool:
+        plain, *moved = outputs
+        time = _time_dimension(plain, length)
+        if time is None:
+            return False
+        for other in moved:
+            by_position = (other - plain).abs().nan_to_num().movedim(time, 0).flatten(1)
+            if by_position.numel() and bool(by_position[:position].max() > ROUNDING * by_position.max()):
+                return True
+        return False
+
+    def reduced(outputs: Any) -> bool:
+        plain, *moved = outputs
+        return length not in plain.shape and any(bool((other != plain).any()) for other in moved)
+
+    return first_operation(model, passes, wrong=wrong, reduced=reduced)
