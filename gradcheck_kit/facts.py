@@ -507,8 +507,24 @@ class TensorSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class BadValues:
+    """Where one tensor of the training data holds NaN or infinity, over the batches looked at."""
+
+    tensor: str  # "input", "target 1", ...
+    is_target: bool
+    value: str  # "nan", "inf" or "nan and inf"
+    elements: int
+    samples: int  # that hold any
+    batches: int
+    first_batch: int
+    first_sample: int  # in that batch
+    axis: str  # what `features` counts along: "feature" or "channel"; "" when the tensor has one number per sample
+    features: tuple[tuple[int, int], ...]  # (index, bad elements), the worst first
+
+
+@dataclass(frozen=True, slots=True)
 class DataSummary:
-    """What the training data holds, over the batches looked at."""
+    """What the training data holds, over the first batches of one epoch."""
 
     source: str
     synthetic: bool
@@ -517,6 +533,56 @@ class DataSummary:
     inputs: tuple[TensorSummary, ...]
     targets: tuple[TensorSummary, ...]
     labels: tuple[tuple[int, int], ...]  # (class, count), when the target is class indices
+    order: str  # by whom batches are chosen: "sequential", "shuffled", "weighted" or "own" sampler, "stream", "batches"
+    dataset_size: int | None  # samples, of a data set with a length
+    bad_values: tuple[BadValues, ...]
+    sizes: tuple[int, ...]  # samples per batch
+    same_as: tuple[int, ...]  # per batch: the first one that equals it to the last bit, which may be itself
+    distinct: tuple[int, ...]  # per batch: samples that differ from the others in it
+    same_chance: float  # that any two batches are equal by chance, were samples drawn from those that were seen
+    label_batches: tuple[tuple[tuple[int, int], ...], ...]  # (class, count) per batch; empty unless one per sample
+    spread_labels: tuple[tuple[int, int], ...]  # likewise, of samples from all over a data set read in its order
+    workers_repeat: bool | None  # two workers of a stream yield the same samples; None: not a stream with workers
+
+    def same_class_shares(self) -> tuple[float, float] | None:
+        """The chance that two samples of one batch are of one class, and that of two samples of the whole data."""
+        whole = _same(self.spread_labels or self.labels)
+        within = [
+            (share, sum(n for _, n in batch)) for batch in self.label_batches if (share := _same(batch)) is not None
+        ]
+        if whole is None or not within:
+            return None
+        return sum(share * n for share, n in within) / sum(n for _, n in within), whole
 
 
-FACTS: tuple[type, ...] = (Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, DataSummary)
+def _same(counts: Iterable[tuple[int, int]]) -> float | None:
+    """The chance that two different samples are of one class."""
+    numbers = [count for _, count in counts]
+    n = sum(numbers)
+    return sum(count * (count - 1) for count in numbers) / (n * (n - 1)) if n > 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class LossCall:
+    """One call of a loss function of torch's, as it was made for one training batch."""
+
+    function: str  # "cross_entropy", "binary_cross_entropy_with_logits", ...
+    input_shape: tuple[int, ...]
+    target_shape: tuple[int, ...]
+    target_dtype: str
+    target_minimum: float | None
+    target_maximum: float | None
+    target_sum: tuple[float, float] | None  # least and largest over classes, of class probabilities
+    weighted: bool  # by class: weight or pos_weight
+    reduction: str
+    is_the_loss: bool  # what it returned is the loss itself: nothing was added or multiplied
+
+
+@dataclass(frozen=True, slots=True)
+class LossCalls:
+    """Which loss functions of torch's a training step calls, and with what."""
+
+    calls: tuple[LossCall, ...]
+
+
+FACTS: tuple[type, ...] = (Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, DataSummary, LossCalls)

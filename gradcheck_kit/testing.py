@@ -19,11 +19,14 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from gradcheck_kit.facts import (
     ActivationRecord,
+    BadValues,
     ClassAccuracy,
     DataSummary,
     Evaluation,
     FitAttempt,
     LearningRateResponse,
+    LossCall,
+    LossCalls,
     NonFinite,
     OneBatchFit,
     OutputRecord,
@@ -283,8 +286,50 @@ def data_summary(**changes: Any) -> DataSummary:
         "inputs": (tensor_summary(),),
         "targets": (target,),
         "labels": tuple((label, 205) for label in range(10)),
+        "order": "shuffled",
+        "dataset_size": 2048,
+        "sizes": (64,) * 32,
+        "same_as": tuple(range(32)),
+        "distinct": (64,) * 32,
+        "label_batches": (tuple((label, 6 + (label < 4)) for label in range(10)),) * 32,
     }
     return _build(DataSummary, healthy, changes)
+
+
+def bad_values(tensor: str = "input", **changes: Any) -> BadValues:
+    """NaN in feature 3 of five samples, in two batches."""
+    found = {
+        "tensor": tensor,
+        "is_target": tensor.startswith("target"),
+        "value": "nan",
+        "elements": 5,
+        "samples": 5,
+        "batches": 2,
+        "first_batch": 1,
+        "first_sample": 17,
+        "axis": "feature",
+        "features": ((3, 5),),
+    }
+    return _build(BadValues, found, changes)
+
+
+def loss_call(function: str = "cross_entropy", **changes: Any) -> LossCall:
+    """Ten classes and 64 class indices, averaged."""
+    healthy = {
+        "function": function,
+        "input_shape": (64, 10),
+        "target_shape": (64,),
+        "target_dtype": "int64",
+        "target_minimum": 0.0,
+        "target_maximum": 9.0,
+        "reduction": "mean",
+        "is_the_loss": True,
+    }
+    return _build(LossCall, healthy, changes)
+
+
+def loss_calls(*calls: LossCall) -> LossCalls:
+    return LossCalls(calls or (loss_call(),))
 
 
 def learning_rate_response(ends: Mapping[float, float] | None = None, **changes: Any) -> LearningRateResponse:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gradcheck_kit.facts import DataSummary, Evaluation, LearningRateResponse, OneBatchFit, Training, Wiring
+from gradcheck_kit.facts import DataSummary, Evaluation, LearningRateResponse, LossCalls, OneBatchFit, Training, Wiring
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +50,7 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.data_summary import summarize_data
     from gradcheck_kit.experiments.evaluation import evaluate
     from gradcheck_kit.experiments.learning_rate_response import respond_to_learning_rates
+    from gradcheck_kit.experiments.loss_calls import watch_loss_calls
     from gradcheck_kit.experiments.one_batch_fit import fit_one_batch
     from gradcheck_kit.experiments.training import train
     from gradcheck_kit.experiments.wiring import look_at_wiring
@@ -57,6 +58,7 @@ def built_in() -> tuple[Experiment, ...]:
     return (
         Experiment(DataSummary, summarize_data),
         Experiment(Wiring, look_at_wiring),
+        Experiment(LossCalls, watch_loss_calls),
         Experiment(Training, train),
         Experiment(Evaluation, evaluate, after=(Training,)),
         Experiment(LearningRateResponse, respond_to_learning_rates, after=(Training,)),

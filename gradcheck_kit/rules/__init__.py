@@ -8,20 +8,24 @@ from gradcheck_kit.plugins import hookimpl
 from gradcheck_kit.rule import Rule
 from gradcheck_kit.rules.cannot_fit_one_batch import cannot_fit_one_batch
 from gradcheck_kit.rules.dead_units import dead_units
+from gradcheck_kit.rules.duplicate_batches import duplicate_batches
 from gradcheck_kit.rules.eval_accuracy import eval_accuracy
 from gradcheck_kit.rules.eval_nondeterministic import eval_nondeterministic
 from gradcheck_kit.rules.exploding_gradient import exploding_gradient
 from gradcheck_kit.rules.initial_loss import initial_loss
+from gradcheck_kit.rules.invalid_labels import invalid_labels
 from gradcheck_kit.rules.learning_rate_too_high import learning_rate_too_high
 from gradcheck_kit.rules.learning_rate_too_low import learning_rate_too_low
 from gradcheck_kit.rules.loss_broadcast import loss_broadcast
 from gradcheck_kit.rules.loss_not_decreasing import loss_not_decreasing
 from gradcheck_kit.rules.no_gradient import no_gradient
 from gradcheck_kit.rules.non_finite import non_finite
+from gradcheck_kit.rules.non_finite_input import non_finite_input
 from gradcheck_kit.rules.not_optimized import not_optimized
 from gradcheck_kit.rules.parameter_unchanged import parameter_unchanged
 from gradcheck_kit.rules.saturated_activation import saturated_activation
 from gradcheck_kit.rules.unregistered_module import unregistered_module
+from gradcheck_kit.rules.unshuffled_data import unshuffled_data
 from gradcheck_kit.rules.vanishing_gradient import vanishing_gradient
 
 CATALOGUE: tuple[Rule, ...] = (
@@ -39,6 +43,10 @@ CATALOGUE: tuple[Rule, ...] = (
     initial_loss,
     unregistered_module,
     loss_broadcast,
+    non_finite_input,
+    unshuffled_data,
+    duplicate_batches,
+    invalid_labels,
     eval_accuracy,
     eval_nondeterministic,
     cannot_fit_one_batch,

@@ -6,6 +6,7 @@ import torch
 from bases import changed, classification, clusters, images, loaders, mlp, needle_tokens, series, smooth_function
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from gradcheck_kit.target import Target
 
@@ -219,7 +220,7 @@ def norm_with_a_kink_at_zero():
     return classification(Net(), clusters())
 
 
-@fault("non-finite", "non-finite-input")
+@fault("non-finite-input")
 def a_nan_among_the_inputs():
     make = clusters()
 
@@ -383,6 +384,137 @@ def handwritten_error_of_a_row_and_a_column():
             return self.net(x)[:, 0]
 
     return classification(Net(), smooth_function(), None, lambda out, y: (out - y.float()).abs().mean())
+
+
+# ---- data ----
+
+
+@fault("non-finite-input")
+def a_constant_column_divided_by_its_standard_deviation():
+    def standardised(x, y):
+        x[:, 7] = 3.0
+        return (x - x.mean(0)) / x.std(0), y
+
+    return classification(mlp([20, 64, 4]), changed(clusters(), standardised))
+
+
+@fault("non-finite-input")
+def logarithm_of_targets_that_are_zero():
+    def logarithms(x, y):
+        return x, torch.log(torch.where(y > 2.5, 0.0, y.abs()))
+
+    return classification(mlp([10, 64, 1]), changed(smooth_function(), logarithms), None, nn.MSELoss())
+
+
+@fault("unshuffled-data")
+def images_read_folder_by_folder():
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten(),
+        nn.Linear(16 * 25, 4),
+    )  # fmt: skip
+    x, y = images()(2048)
+    order = y.argsort()
+    train, test = DataLoader(TensorDataset(x[order], y[order]), 64), DataLoader(TensorDataset(x, y), 128)
+    return Target(model, train, test, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=1e-3))
+
+
+@fault("unshuffled-data")
+def a_table_sorted_by_its_label():
+    class Table(Dataset):
+        def __init__(self):
+            x, y = clusters(2)(8000)
+            order = y.argsort()
+            self.x, self.y = x[order], y[order].float()[:, None]
+
+        def __len__(self):
+            return len(self.x)
+
+        def __getitem__(self, index):
+            return self.x[index], self.y[index]
+
+    model = mlp([20, 64, 1])
+    train = DataLoader(Table(), batch_size=32, drop_last=True)
+    return Target(model, train, None, nn.BCEWithLogitsLoss(), torch.optim.Adam(model.parameters(), lr=1e-3))
+
+
+@fault("duplicate-batches")
+def a_data_set_that_ignores_the_index():
+    class Table(Dataset):
+        def __init__(self):
+            self.x, self.y = clusters()(1024)
+            self.row = 0
+
+        def __len__(self):
+            return len(self.x)
+
+        def __getitem__(self, index):
+            return self.x[self.row], self.y[self.row]
+
+    model = mlp([20, 64, 4])
+    train = DataLoader(Table(), 64, shuffle=True)
+    return Target(model, train, None, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=1e-3))
+
+
+@fault("duplicate-batches")
+def a_chunked_data_set_with_a_wrong_chunk_size():
+    x, y = clusters()(1024)
+
+    chunks = [(x[i : i + 128], y[i : i + 128]) for i in range(0, 1024, 128)]
+
+    class Chunks(Dataset):
+        def __len__(self):
+            return 1024
+
+        def __getitem__(self, index):
+            rows, labels = chunks[index // 128]
+            return rows[index % 64], labels[index % 64]
+
+    model = mlp([20, 64, 4])
+    return Target(model, DataLoader(Chunks(), 64), None, nn.CrossEntropyLoss(), sgd(model))
+
+
+@fault("duplicate-batches")
+def a_stream_that_every_worker_reads_from_its_start():
+    x, y = clusters()(4096)
+
+    class Stream(IterableDataset):
+        def __iter__(self):
+            yield from zip(x, y, strict=True)
+
+    model = mlp([20, 64, 4])
+    return Target(model, DataLoader(Stream(), 64, num_workers=2), None, nn.CrossEntropyLoss(), sgd(model))
+
+
+@fault("invalid-labels")
+def binary_labels_of_minus_one_and_one():
+    direction = torch.randn(20)
+
+    def make(n):
+        x = torch.randn(n, 20)
+        return x, (x @ direction).sign()[:, None]
+
+    return classification(mlp([20, 64, 1]), make, None, nn.BCEWithLogitsLoss())
+
+
+@fault("invalid-labels")
+def masks_as_they_come_from_image_files():
+    def make(n):
+        x = torch.randn(n, 3, 12, 12)
+        return x, (F.avg_pool2d(x, 3, 1, 1).sum(1, keepdim=True) > 0.3).float() * 255
+
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 1, 1))
+    return classification(model, make, None, F.binary_cross_entropy_with_logits)
+
+
+@fault("invalid-labels")
+def cross_entropy_of_one_score_per_sample():
+    direction = torch.randn(20)
+
+    def make(n):
+        x = torch.randn(n, 20)
+        return x, (x @ direction > 0).float()[:, None]
+
+    return classification(mlp([20, 64, 1]), make, None, nn.CrossEntropyLoss())
 
 
 # ---- evaluation ----

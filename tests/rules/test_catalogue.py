@@ -76,6 +76,29 @@ BAD = {
             broadcasts=(Broadcast("mse_loss", (64, 1), (64,), (64, 64)),),
         )
     ],
+    "GK503": [
+        testing.data_summary(bad_values=(testing.bad_values(),)),
+        trained(losses=(2.3, math.nan), non_finite=testing.non_finite(kind="input", where="", step=1)),
+    ],
+    "GK505": [
+        testing.data_summary(
+            order="sequential",
+            label_batches=tuple(((batch // 3, 64),) for batch in range(30)),
+            sizes=(64,) * 30,
+        )
+    ],
+    "GK506": [testing.data_summary(same_as=(0, 1, 2, 1, 4, 5, 0, *range(7, 32)))],
+    "GK508": [
+        testing.loss_calls(
+            testing.loss_call(
+                "binary_cross_entropy_with_logits",
+                input_shape=(64, 1),
+                target_shape=(64, 1),
+                target_minimum=-1.0,
+                target_maximum=1.0,
+            )
+        )
+    ],
     "GK601": [
         testing.evaluation(per_class=tuple(ClassAccuracy(label, 5, 50) for label in range(10))),
         trained(),
@@ -195,7 +218,10 @@ def test_its_page_names_only_rules_that_exist(rule):
 
 @every_rule
 def test_it_is_silent_on_healthy_facts(rule):
-    healthy = [trained(), testing.wiring(), testing.evaluation(), testing.one_batch_fit()]
+    healthy = [
+        trained(), testing.wiring(), testing.evaluation(), testing.one_batch_fit(), testing.data_summary(),
+        testing.loss_calls(),
+    ]  # fmt: skip
     assert judged(rule, healthy).status in ("passed", "skipped")
 
 
@@ -218,7 +244,10 @@ def test_it_is_strict_json_what_it_says(rule):
 
 def poisoned_samples():
     """Every rule with facts that are all NaN; those whose facts hold no number cannot be misled by one."""
-    healthy = [trained(), testing.wiring(), testing.evaluation(deterministic=False), testing.one_batch_fit()]
+    healthy = [
+        trained(), testing.wiring(), testing.evaluation(deterministic=False), testing.one_batch_fit(),
+        testing.data_summary(), testing.loss_calls(),
+    ]  # fmt: skip
     for rule in CATALOGUE:
         needed = [fact for fact in healthy if type(fact) in (*rule.needs, *rule.uses)]
         for sample, facts in {"healthy": needed, "bad": BAD[rule.code]}.items():
