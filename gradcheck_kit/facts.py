@@ -466,6 +466,28 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class ModeHolder:
+    """A module that computes something else in training mode, and stays in it after `model.eval()`."""
+
+    name: str  # or how it was found, such as "drops[0]"
+    type: str
+    registered: bool  # the model knows it
+    own_statistics: bool  # it normalises by the batch, as BatchNorm does
+    overridden: bool  # it, or what holds it, changes modes by a train() or eval() of its own
+    by_forward: bool  # it was in evaluation mode before the model's forward
+
+
+@dataclass(frozen=True, slots=True)
+class EvalMode:
+    """What `model.eval()` does to the modules, and what one forward pass after it finds."""
+
+    differing: int  # registered modules that compute something else in training mode
+    model_left: bool  # the model itself is in training mode after eval()
+    model_left_after_forward: bool
+    left: tuple[ModeHolder, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FitAttempt:
     """One attempt at learning one batch by heart."""
 
@@ -585,4 +607,13 @@ class LossCalls:
     calls: tuple[LossCall, ...]
 
 
-FACTS: tuple[type, ...] = (Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, DataSummary, LossCalls)
+FACTS: tuple[type, ...] = (
+    Wiring,
+    Training,
+    LearningRateResponse,
+    Evaluation,
+    OneBatchFit,
+    DataSummary,
+    LossCalls,
+    EvalMode,
+)

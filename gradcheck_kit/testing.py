@@ -22,11 +22,13 @@ from gradcheck_kit.facts import (
     BadValues,
     ClassAccuracy,
     DataSummary,
+    EvalMode,
     Evaluation,
     FitAttempt,
     LearningRateResponse,
     LossCall,
     LossCalls,
+    ModeHolder,
     NonFinite,
     OneBatchFit,
     OutputRecord,
@@ -249,6 +251,16 @@ def evaluation(**changes: Any) -> Evaluation:
         "largest_difference": 0.0,
     }
     return _build(Evaluation, healthy, changes)
+
+
+def mode_holder(name: str = "1", **changes: Any) -> ModeHolder:
+    """A Dropout that the model knows and that stays in training mode."""
+    return _build(ModeHolder, {"name": name, "type": "Dropout", "registered": True}, changes)
+
+
+def eval_mode(*left: ModeHolder, **changes: Any) -> EvalMode:
+    """Two modules that heed the mode, and do."""
+    return _build(EvalMode, {"differing": 2, "left": left}, changes)
 
 
 def fit_attempt(**changes: Any) -> FitAttempt:

@@ -10,7 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gradcheck_kit.facts import DataSummary, Evaluation, LearningRateResponse, LossCalls, OneBatchFit, Training, Wiring
+from gradcheck_kit.facts import (
+    DataSummary,
+    EvalMode,
+    Evaluation,
+    LearningRateResponse,
+    LossCalls,
+    OneBatchFit,
+    Training,
+    Wiring,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +57,7 @@ class Experiment:
 def built_in() -> tuple[Experiment, ...]:
     """The experiments, in the order in which they run."""
     from gradcheck_kit.experiments.data_summary import summarize_data
+    from gradcheck_kit.experiments.eval_mode import look_at_eval_mode
     from gradcheck_kit.experiments.evaluation import evaluate
     from gradcheck_kit.experiments.learning_rate_response import respond_to_learning_rates
     from gradcheck_kit.experiments.loss_calls import watch_loss_calls
@@ -60,6 +70,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(Wiring, look_at_wiring),
         Experiment(LossCalls, watch_loss_calls),
         Experiment(Training, train),
+        Experiment(EvalMode, look_at_eval_mode),
         Experiment(Evaluation, evaluate, after=(Training,)),
         Experiment(LearningRateResponse, respond_to_learning_rates, after=(Training,)),
         Experiment(OneBatchFit, fit_one_batch),

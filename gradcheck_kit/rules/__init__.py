@@ -10,6 +10,7 @@ from gradcheck_kit.rules.cannot_fit_one_batch import cannot_fit_one_batch
 from gradcheck_kit.rules.dead_units import dead_units
 from gradcheck_kit.rules.duplicate_batches import duplicate_batches
 from gradcheck_kit.rules.eval_accuracy import eval_accuracy
+from gradcheck_kit.rules.eval_mode_ignored import eval_mode_ignored
 from gradcheck_kit.rules.eval_nondeterministic import eval_nondeterministic
 from gradcheck_kit.rules.exploding_gradient import exploding_gradient
 from gradcheck_kit.rules.initial_loss import initial_loss
@@ -49,6 +50,7 @@ CATALOGUE: tuple[Rule, ...] = (
     invalid_labels,
     eval_accuracy,
     eval_nondeterministic,
+    eval_mode_ignored,
     cannot_fit_one_batch,
 )
 

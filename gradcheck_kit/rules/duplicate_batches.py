@@ -19,6 +19,8 @@ def duplicate_batches(data: DataSummary, *, p: float = 1e-6) -> Iterator[Finding
     if data.workers_repeat:
         yield _of_workers(data)
         return
+    if data.order == "stream":
+        raise Skip("a stream may draw its samples as it likes")
     if data.batches < 2:
         raise Skip("there is one batch only")
     copies = [i for i, first in enumerate(data.same_as) if first != i]

@@ -561,6 +561,68 @@ def noise_that_ignores_the_mode():
     return classification(Net(), images())
 
 
+@fault("eval-mode-ignored")
+def dropouts_in_a_python_list():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(20, 64), nn.Linear(64, 64)])
+            self.drops = [nn.Dropout(0.2), nn.Dropout(0.2)]
+            self.head = nn.Linear(64, 4)
+
+        def forward(self, x):
+            for layer, drop in zip(self.layers, self.drops, strict=True):
+                x = drop(F.relu(layer(x)))
+            return self.head(x)
+
+    return classification(Net(), clusters())
+
+
+@fault("eval-mode-ignored")
+def dropout_made_in_forward():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(20, 64), nn.Linear(64, 4)
+
+        def forward(self, x):
+            return self.b(nn.Dropout(0.3)(F.relu(self.a(x))))
+
+    return classification(Net(), clusters())
+
+
+@fault("eval-mode-ignored")
+def a_train_method_that_forgets_the_mode():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = nn.Sequential(nn.Linear(20, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Dropout(0.3))
+            self.head = nn.Linear(64, 4)
+
+        def forward(self, x):
+            return self.head(self.backbone(x))
+
+        def train(self, mode=True):
+            super().train()
+            return self
+
+    return classification(Net(), clusters())
+
+
+@fault("eval-mode-ignored")
+def a_forward_that_switches_to_training():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(20, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 4))
+
+        def forward(self, x):
+            self.train()
+            return self.net(x)
+
+    return classification(Net(), clusters())
+
+
 @fault("eval-accuracy", "train-eval-gap")
 def test_labels_in_another_order():
     model, make = mlp([20, 64, 4]), clusters()

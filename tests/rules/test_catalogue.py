@@ -110,6 +110,7 @@ BAD = {
             random_operations=(RandomOperation("dropout", "0", "model.py:9", by_design=False),),
         )
     ],
+    "GK604": [testing.eval_mode(testing.mode_holder(), model_left=True)],
     "GK606": [
         testing.one_batch_fit(attempts=(testing.fit_attempt(losses=testing.flat(steps=200), accuracy=0.1),)),
     ],
@@ -220,7 +221,7 @@ def test_its_page_names_only_rules_that_exist(rule):
 def test_it_is_silent_on_healthy_facts(rule):
     healthy = [
         trained(), testing.wiring(), testing.evaluation(), testing.one_batch_fit(), testing.data_summary(),
-        testing.loss_calls(),
+        testing.loss_calls(), testing.eval_mode(),
     ]  # fmt: skip
     assert judged(rule, healthy).status in ("passed", "skipped")
 
@@ -246,7 +247,7 @@ def poisoned_samples():
     """Every rule with facts that are all NaN; those whose facts hold no number cannot be misled by one."""
     healthy = [
         trained(), testing.wiring(), testing.evaluation(deterministic=False), testing.one_batch_fit(),
-        testing.data_summary(), testing.loss_calls(),
+        testing.data_summary(), testing.loss_calls(), testing.eval_mode(),
     ]  # fmt: skip
     for rule in CATALOGUE:
         needed = [fact for fact in healthy if type(fact) in (*rule.needs, *rule.uses)]

@@ -22,7 +22,7 @@ def test_it_names_the_equal_batches_and_how_they_were_chosen():
     assert finding.severity is None
 
 
-@pytest.mark.parametrize("order", ["own", "weighted", "stream", "batches"])
+@pytest.mark.parametrize("order", ["own", "weighted", "batches"])
 def test_it_only_warns_where_somebody_else_chose_them(order):
     (finding,) = apply(duplicate_batches, batches(0, 1, 1, 3, order=order))
     assert finding.severity == "warning"
@@ -59,6 +59,11 @@ def test_it_skips_batches_that_repeat_in_turn(same_as):
 def test_it_skips_what_may_be_chance(changes):
     with pytest.raises(Skip, match="may be chance"):
         apply(duplicate_batches, batches(0, 1, 1, 3, **changes))
+
+
+def test_it_skips_a_stream_that_is_read_on_from_where_it_was():
+    with pytest.raises(Skip, match="as it likes"):
+        apply(duplicate_batches, batches(0, 0, 2, 3, order="stream"))
 
 
 def test_it_skips_one_batch():
