@@ -8,7 +8,7 @@ from gradcheck_kit.rule import Finding, Skip, listed, rule
 
 @rule("GK604", needs=(EvalMode,), explains=("GK601", "GK602"))
 def eval_mode_ignored(eval_mode: EvalMode) -> Iterator[Finding]:
-    """Evaluation mode does not reach modules that compute something else in training mode, such as Dropout or BatchNorm.
+    """Evaluation mode does not reach modules that compute something else in training mode: Dropout, BatchNorm.
 
     A train() or eval() of the model's own that keeps Dropout on is Monte Carlo dropout, and meant.
     """
