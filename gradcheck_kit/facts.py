@@ -607,6 +607,48 @@ class LossCalls:
     calls: tuple[LossCall, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class FeatureScale:
+    """One feature or channel of what enters a layer."""
+
+    index: int
+    mean: float
+    std: float
+    sparse: bool  # most of it is exactly 0
+    binary: bool  # it is 0 or 1, or never changes
+
+    @property
+    def rms(self) -> float:
+        return math.hypot(self.mean, self.std)
+
+    @property
+    def odd(self) -> bool:
+        """Whether it is far from mean 0 and standard deviation 1; that it hurts is not said."""
+        if self.binary:
+            return False
+        fine = self.rms <= 10 and abs(self.mean) <= 5 * self.std
+        return not (fine and (self.rms >= 1e-2 or self.sparse))
+
+
+@dataclass(frozen=True, slots=True)
+class InputScale:
+    """What enters the first layer with weights, where that is the input as it is and not the output of another."""
+
+    layer: str
+    layer_type: str
+    axis: str  # "feature", "channel", or "" when all numbers have one scale
+    features: int
+    minimum: float
+    maximum: float
+    listed: tuple[FeatureScale, ...]  # all, when they are few
+    worst: FeatureScale
+    standardized_losses: tuple[float, ...]  # of the training run again on standardised input; empty: not tried
+
+    @property
+    def odd(self) -> bool:
+        return self.worst.odd
+
+
 FACTS: tuple[type, ...] = (
     Wiring,
     Training,
@@ -616,4 +658,5 @@ FACTS: tuple[type, ...] = (
     DataSummary,
     LossCalls,
     EvalMode,
+    InputScale,
 )

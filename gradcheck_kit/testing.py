@@ -24,7 +24,9 @@ from gradcheck_kit.facts import (
     DataSummary,
     EvalMode,
     Evaluation,
+    FeatureScale,
     FitAttempt,
+    InputScale,
     LearningRateResponse,
     LossCall,
     LossCalls,
@@ -323,6 +325,26 @@ def bad_values(tensor: str = "input", **changes: Any) -> BadValues:
         "features": ((3, 5),),
     }
     return _build(BadValues, found, changes)
+
+
+def feature_scale(index: int = 0, **changes: Any) -> FeatureScale:
+    return _build(FeatureScale, {"index": index, "mean": 0.01, "std": 1.0}, changes)
+
+
+def input_scale(**changes: Any) -> InputScale:
+    """Three standardised channels that enter a Conv2d."""
+    channels = tuple(feature_scale(i) for i in range(3))
+    healthy = {
+        "layer": "0",
+        "layer_type": "Conv2d",
+        "axis": "channel",
+        "features": 3,
+        "minimum": -2.1,
+        "maximum": 2.6,
+        "listed": channels,
+        "worst": channels[0],
+    }
+    return _build(InputScale, healthy, changes)
 
 
 def loss_call(function: str = "cross_entropy", **changes: Any) -> LossCall:

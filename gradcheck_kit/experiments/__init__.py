@@ -14,6 +14,7 @@ from gradcheck_kit.facts import (
     DataSummary,
     EvalMode,
     Evaluation,
+    InputScale,
     LearningRateResponse,
     LossCalls,
     OneBatchFit,
@@ -59,6 +60,7 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.data_summary import summarize_data
     from gradcheck_kit.experiments.eval_mode import look_at_eval_mode
     from gradcheck_kit.experiments.evaluation import evaluate
+    from gradcheck_kit.experiments.input_scale import measure_input_scale
     from gradcheck_kit.experiments.learning_rate_response import respond_to_learning_rates
     from gradcheck_kit.experiments.loss_calls import watch_loss_calls
     from gradcheck_kit.experiments.one_batch_fit import fit_one_batch
@@ -70,6 +72,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(Wiring, look_at_wiring),
         Experiment(LossCalls, watch_loss_calls),
         Experiment(Training, train),
+        Experiment(InputScale, measure_input_scale, after=(Training,)),
         Experiment(EvalMode, look_at_eval_mode),
         Experiment(Evaluation, evaluate, after=(Training,)),
         Experiment(LearningRateResponse, respond_to_learning_rates, after=(Training,)),

@@ -25,6 +25,7 @@ from gradcheck_kit.rules.non_finite_input import non_finite_input
 from gradcheck_kit.rules.not_optimized import not_optimized
 from gradcheck_kit.rules.parameter_unchanged import parameter_unchanged
 from gradcheck_kit.rules.saturated_activation import saturated_activation
+from gradcheck_kit.rules.unnormalized_input import unnormalized_input
 from gradcheck_kit.rules.unregistered_module import unregistered_module
 from gradcheck_kit.rules.unshuffled_data import unshuffled_data
 from gradcheck_kit.rules.vanishing_gradient import vanishing_gradient
@@ -44,6 +45,7 @@ CATALOGUE: tuple[Rule, ...] = (
     initial_loss,
     unregistered_module,
     loss_broadcast,
+    unnormalized_input,
     non_finite_input,
     unshuffled_data,
     duplicate_batches,

@@ -389,6 +389,28 @@ def handwritten_error_of_a_row_and_a_column():
 # ---- data ----
 
 
+@fault("unnormalized-input")
+def a_cnn_on_raw_pixels():
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3, 2), nn.ReLU(), nn.Conv2d(16, 16, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(144, 4)
+    )
+    make = images()
+    return classification(model, changed(make, lambda x, y: ((x * 60 + 128).clamp(0, 255).round(), y)), sgd(model))
+
+
+@fault("unnormalized-input")
+def a_table_in_the_units_of_its_columns():
+    units = torch.logspace(-1, 4, 20)
+    model = mlp([20, 64, 4])
+    return classification(model, changed(clusters(), lambda x, y: (x * units, y)), sgd(model))
+
+
+@fault("unnormalized-input")
+def measurements_in_kilometres_that_should_be_in_metres():
+    make = clusters()
+    return classification(mlp([20, 64, 4]), changed(make, lambda x, y: (x * 1e-4, y)))
+
+
 @fault("non-finite-input")
 def a_constant_column_divided_by_its_standard_deviation():
     def standardised(x, y):

@@ -76,6 +76,12 @@ BAD = {
             broadcasts=(Broadcast("mse_loss", (64, 1), (64,), (64, 64)),),
         )
     ],
+    "GK501": [
+        testing.input_scale(
+            worst=testing.feature_scale(mean=130.0, std=60.0), standardized_losses=testing.falling(end=0.1)
+        ),
+        trained(losses=testing.flat()),
+    ],
     "GK503": [
         testing.data_summary(bad_values=(testing.bad_values(),)),
         trained(losses=(2.3, math.nan), non_finite=testing.non_finite(kind="input", where="", step=1)),
