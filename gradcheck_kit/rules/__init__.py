@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from gradcheck_kit.plugins import hookimpl
 from gradcheck_kit.rule import Rule
 from gradcheck_kit.rules.cannot_fit_one_batch import cannot_fit_one_batch
+from gradcheck_kit.rules.class_imbalance import class_imbalance
 from gradcheck_kit.rules.dead_units import dead_units
 from gradcheck_kit.rules.duplicate_batches import duplicate_batches
 from gradcheck_kit.rules.eval_accuracy import eval_accuracy
@@ -47,6 +48,7 @@ CATALOGUE: tuple[Rule, ...] = (
     loss_broadcast,
     unnormalized_input,
     non_finite_input,
+    class_imbalance,
     unshuffled_data,
     duplicate_batches,
     invalid_labels,

@@ -428,6 +428,33 @@ def logarithm_of_targets_that_are_zero():
     return classification(mlp([10, 64, 1]), changed(smooth_function(), logarithms), None, nn.MSELoss())
 
 
+@fault("class-imbalance")
+def one_positive_among_forty():
+    """They are hard to tell apart, and never guessing them is cheapest."""
+    direction = F.normalize(torch.randn(20), dim=0)
+
+    def make(n):
+        y = (torch.rand(n, 1) < 0.025).float()
+        return torch.randn(n, 20) + 1.2 * y * direction, y
+
+    train, test = loaders(make, test=4096)
+    model = mlp([20, 64, 1])
+    return Target(model, train, test, nn.BCEWithLogitsLoss(), torch.optim.Adam(model.parameters(), lr=1e-3))
+
+
+@fault("class-imbalance")
+def three_kinds_of_defects_that_are_rare():
+    centers = torch.randn(4, 20) * 0.5
+
+    def make(n):
+        y = torch.multinomial(torch.tensor([0.94, 0.02, 0.02, 0.02]), n, replacement=True)
+        return centers[y] + torch.randn(n, 20), y
+
+    train, test = loaders(make, test=4096)
+    model = mlp([20, 64, 4])
+    return Target(model, train, test, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=1e-3))
+
+
 @fault("unshuffled-data")
 def images_read_folder_by_folder():
     model = nn.Sequential(

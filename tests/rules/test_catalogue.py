@@ -86,6 +86,11 @@ BAD = {
         testing.data_summary(bad_values=(testing.bad_values(),)),
         trained(losses=(2.3, math.nan), non_finite=testing.non_finite(kind="input", where="", step=1)),
     ],
+    "GK504": [
+        testing.data_summary(labels=((0, 2000), (1, 48))),
+        testing.loss_calls(),
+        testing.evaluation(per_class=(ClassAccuracy(0, 450, 450), ClassAccuracy(1, 0, 50)), predicted=((0, 500),)),
+    ],
     "GK505": [
         testing.data_summary(
             order="sequential",
