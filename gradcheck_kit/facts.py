@@ -649,6 +649,24 @@ class InputScale:
         return self.worst.odd
 
 
+@dataclass(frozen=True, slots=True)
+class TargetScale:
+    """What a regression is to predict: the column that is farthest from mean 0 and standard deviation 1."""
+
+    columns: int
+    column: int
+    mean: float
+    std: float
+    minimum: float
+    maximum: float
+    standardized_losses: tuple[float, ...]  # of the training run again on standardised targets; empty: not tried
+    standardized_constant_loss: float | None
+
+    @property
+    def odd(self) -> bool:
+        return self.std != 0 and not (self.std <= 100 and abs(self.mean) <= 5 * self.std)
+
+
 FACTS: tuple[type, ...] = (
     Wiring,
     Training,
@@ -659,4 +677,5 @@ FACTS: tuple[type, ...] = (
     LossCalls,
     EvalMode,
     InputScale,
+    TargetScale,
 )

@@ -36,6 +36,7 @@ from gradcheck_kit.facts import (
     OutputRecord,
     ParameterRecord,
     RateTrial,
+    TargetScale,
     TensorSummary,
     Training,
     WiredModule,
@@ -345,6 +346,12 @@ def input_scale(**changes: Any) -> InputScale:
         "worst": channels[0],
     }
     return _build(InputScale, healthy, changes)
+
+
+def target_scale(**changes: Any) -> TargetScale:
+    """One standardised number."""
+    healthy = {"columns": 1, "column": 0, "mean": 0.01, "std": 1.0, "minimum": -2.9, "maximum": 3.1}
+    return _build(TargetScale, healthy, changes)
 
 
 def loss_call(function: str = "cross_entropy", **changes: Any) -> LossCall:

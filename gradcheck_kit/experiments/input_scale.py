@@ -144,7 +144,6 @@ def _run_standardized(probe: Probe, layer: str, statistics: _Statistics) -> tupl
     prepared = probe.prepared
     mean = torch.where(statistics.plain, 0.0, statistics.mean)
     std = torch.where(statistics.plain, 1.0, statistics.std)
-    losses: list[float] = []
     with workspace(prepared, seed=prepared.settings.seed) as work:
         module = work.model.get_submodule(layer)
 
@@ -160,18 +159,25 @@ def _run_standardized(probe: Probe, layer: str, statistics: _Statistics) -> tupl
 
         handle = module.register_forward_pre_hook(standardize)
         try:
-            seed_everything(prepared.settings.seed)
-            batches = endless(prepared.train)
-            for step in range(prepared.settings.steps):
-                probe.tick(step, prepared.settings.steps)
-                batch = work.to_device(next(batches))
-                work.clear_gradients()
-                _, loss = work.step(batch)
-                losses.append(float(loss.detach()))
-                if not math.isfinite(losses[-1]):
-                    break
-                work.backward(loss)
-                work.update(batch)
+            return losses_of_run(probe, work)
         finally:
             handle.remove()
+
+
+def losses_of_run(probe: Probe, work: Workspace) -> tuple[float, ...]:
+    """The losses of as many steps as the training run takes, on the same batches; it ends where one is not finite."""
+    prepared = probe.prepared
+    losses: list[float] = []
+    seed_everything(prepared.settings.seed)
+    batches = endless(prepared.train)
+    for step in range(prepared.settings.steps):
+        probe.tick(step, prepared.settings.steps)
+        batch = work.to_device(next(batches))
+        work.clear_gradients()
+        _, loss = work.step(batch)
+        losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]):
+            break
+        work.backward(loss)
+        work.update(batch)
     return tuple(losses)

@@ -27,6 +27,7 @@ from gradcheck_kit.rules.not_optimized import not_optimized
 from gradcheck_kit.rules.parameter_unchanged import parameter_unchanged
 from gradcheck_kit.rules.saturated_activation import saturated_activation
 from gradcheck_kit.rules.unnormalized_input import unnormalized_input
+from gradcheck_kit.rules.unnormalized_target import unnormalized_target
 from gradcheck_kit.rules.unregistered_module import unregistered_module
 from gradcheck_kit.rules.unshuffled_data import unshuffled_data
 from gradcheck_kit.rules.vanishing_gradient import vanishing_gradient
@@ -47,6 +48,7 @@ CATALOGUE: tuple[Rule, ...] = (
     unregistered_module,
     loss_broadcast,
     unnormalized_input,
+    unnormalized_target,
     non_finite_input,
     class_imbalance,
     unshuffled_data,

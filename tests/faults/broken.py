@@ -411,6 +411,19 @@ def measurements_in_kilometres_that_should_be_in_metres():
     return classification(mlp([20, 64, 4]), changed(make, lambda x, y: (x * 1e-4, y)))
 
 
+@fault("unnormalized-target")
+def house_prices_in_dollars():
+    make = changed(smooth_function(), lambda x, y: (x, y * 8e4 + 3e5))
+    return classification(mlp([10, 64, 64, 1]), make, None, nn.MSELoss())
+
+
+@fault("unnormalized-target")
+def energies_in_joules_with_sgd():
+    make = changed(smooth_function(), lambda x, y: (x, y * 5e3))
+    model = mlp([10, 64, 64, 1], nn.Tanh)
+    return classification(model, make, sgd(model, 0.01), nn.MSELoss())
+
+
 @fault("non-finite-input")
 def a_constant_column_divided_by_its_standard_deviation():
     def standardised(x, y):

@@ -82,6 +82,10 @@ BAD = {
         ),
         trained(losses=testing.flat()),
     ],
+    "GK502": [
+        testing.target_scale(mean=3e5, std=8e4, standardized_losses=testing.falling(end=0.1)),
+        trained(losses=testing.flat()),
+    ],
     "GK503": [
         testing.data_summary(bad_values=(testing.bad_values(),)),
         trained(losses=(2.3, math.nan), non_finite=testing.non_finite(kind="input", where="", step=1)),
