@@ -667,6 +667,18 @@ class TargetScale:
         return self.std != 0 and not (self.std <= 100 and abs(self.mean) <= 5 * self.std)
 
 
+@dataclass(frozen=True, slots=True)
+class ModeGap:
+    """The trained model's loss on training batches, normalised in three ways; everything else in evaluation mode."""
+
+    layers: tuple[str, ...]  # that normalise by the batch in training and by running statistics in evaluation
+    layer_type: str
+    samples: int  # per batch
+    by_batch: tuple[float, ...]  # loss per training batch, normalised by that batch, as in training
+    by_running: tuple[float, ...]  # by the running statistics that training left
+    by_average: tuple[float, ...]  # by statistics averaged anew over training batches
+
+
 FACTS: tuple[type, ...] = (
     Wiring,
     Training,
@@ -678,4 +690,5 @@ FACTS: tuple[type, ...] = (
     EvalMode,
     InputScale,
     TargetScale,
+    ModeGap,
 )

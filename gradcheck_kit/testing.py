@@ -30,6 +30,7 @@ from gradcheck_kit.facts import (
     LearningRateResponse,
     LossCall,
     LossCalls,
+    ModeGap,
     ModeHolder,
     NonFinite,
     OneBatchFit,
@@ -264,6 +265,19 @@ def mode_holder(name: str = "1", **changes: Any) -> ModeHolder:
 def eval_mode(*left: ModeHolder, **changes: Any) -> EvalMode:
     """Two modules that heed the mode, and do."""
     return _build(EvalMode, {"differing": 2, "left": left}, changes)
+
+
+def mode_gap(**changes: Any) -> ModeGap:
+    """Two BatchNorms and eight batches of 64, whose loss does not depend on how it is normalised."""
+    healthy = {
+        "layers": ("1", "4"),
+        "layer_type": "BatchNorm1d",
+        "samples": 64,
+        "by_batch": tuple(0.30 + 0.01 * i for i in range(8)),
+        "by_running": tuple(0.33 + 0.01 * i for i in range(8)),
+        "by_average": tuple(0.31 + 0.01 * i for i in range(8)),
+    }
+    return _build(ModeGap, healthy, changes)
 
 
 def fit_attempt(**changes: Any) -> FitAttempt:

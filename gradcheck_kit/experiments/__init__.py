@@ -17,6 +17,7 @@ from gradcheck_kit.facts import (
     InputScale,
     LearningRateResponse,
     LossCalls,
+    ModeGap,
     OneBatchFit,
     TargetScale,
     Training,
@@ -64,6 +65,7 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.input_scale import measure_input_scale
     from gradcheck_kit.experiments.learning_rate_response import respond_to_learning_rates
     from gradcheck_kit.experiments.loss_calls import watch_loss_calls
+    from gradcheck_kit.experiments.mode_gap import compare_modes
     from gradcheck_kit.experiments.one_batch_fit import fit_one_batch
     from gradcheck_kit.experiments.target_scale import measure_target_scale
     from gradcheck_kit.experiments.training import train
@@ -76,6 +78,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(Training, train),
         Experiment(InputScale, measure_input_scale, after=(Training,)),
         Experiment(TargetScale, measure_target_scale, after=(Training,)),
+        Experiment(ModeGap, compare_modes, after=(Training,)),
         Experiment(EvalMode, look_at_eval_mode),
         Experiment(Evaluation, evaluate, after=(Training,)),
         Experiment(LearningRateResponse, respond_to_learning_rates, after=(Training,)),

@@ -26,6 +26,7 @@ from gradcheck_kit.rules.non_finite_input import non_finite_input
 from gradcheck_kit.rules.not_optimized import not_optimized
 from gradcheck_kit.rules.parameter_unchanged import parameter_unchanged
 from gradcheck_kit.rules.saturated_activation import saturated_activation
+from gradcheck_kit.rules.train_eval_gap import train_eval_gap
 from gradcheck_kit.rules.unnormalized_input import unnormalized_input
 from gradcheck_kit.rules.unnormalized_target import unnormalized_target
 from gradcheck_kit.rules.unregistered_module import unregistered_module
@@ -56,6 +57,7 @@ CATALOGUE: tuple[Rule, ...] = (
     invalid_labels,
     eval_accuracy,
     eval_nondeterministic,
+    train_eval_gap,
     eval_mode_ignored,
     cannot_fit_one_batch,
 )

@@ -623,6 +623,40 @@ def noise_that_ignores_the_mode():
     return classification(Net(), images())
 
 
+def batchnorm_mlp():
+    return nn.Sequential(
+        nn.Linear(20, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(),
+        nn.Linear(64, 4),
+    )  # fmt: skip
+
+
+@fault("train-eval-gap")
+def batches_of_one_scanner_each():
+    """Every scanner has an offset of its own, which BatchNorm takes away as long as a batch is of one scanner."""
+    make, batches = clusters(), []
+    for _ in range(24):
+        x, y = make(64)
+        batches.append((x + 8 * torch.randn(20), y))
+    model = batchnorm_mlp()
+    return Target(model, batches, None, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=3e-3))
+
+
+@fault("train-eval-gap")
+def a_batch_sampler_that_groups_images_by_site():
+    """The sites differ in brightness and contrast by far more than the classes do."""
+    x, y = images()(1536)
+    sites = torch.arange(1536) // 64
+    gain, offset = torch.rand(24) * 2 + 0.2, torch.randn(24) * 8
+    x = x * gain[sites, None, None, None] + offset[sites, None, None, None]
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3, 2), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, 2), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Flatten(), nn.Linear(144, 4),
+    )  # fmt: skip
+    by_site = [(sites == site).nonzero()[:, 0].tolist() for site in torch.randperm(24)]
+    train = DataLoader(TensorDataset(x, y), batch_sampler=by_site)
+    return Target(model, train, None, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=3e-3))
+
+
 @fault("eval-mode-ignored")
 def dropouts_in_a_python_list():
     class Net(nn.Module):

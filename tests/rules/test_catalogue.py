@@ -125,6 +125,7 @@ BAD = {
             random_operations=(RandomOperation("dropout", "0", "model.py:9", by_design=False),),
         )
     ],
+    "GK603": [testing.mode_gap(by_average=(2.0,) * 8), trained()],
     "GK604": [testing.eval_mode(testing.mode_holder(), model_left=True)],
     "GK606": [
         testing.one_batch_fit(attempts=(testing.fit_attempt(losses=testing.flat(steps=200), accuracy=0.1),)),
