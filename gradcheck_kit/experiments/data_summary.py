@@ -30,7 +30,7 @@ from gradcheck_kit.target.keep import keep_random_state, kept_generators
 from gradcheck_kit.target.task import Task, tensors
 from gradcheck_kit.target.workspace import seed_everything
 
-BATCHES = 16
+BATCHES = 12
 FEWEST = 4  # batches, however large
 NUMBERS = 2**24  # in all of them, beyond which no further batch is read
 SPREAD = 32  # samples from all over a data set whose first batches are of one class
@@ -88,7 +88,7 @@ class _Seen:
         self.same_as: list[int] = []
         self.distinct: list[int] = []
         self._digests: dict[bytes, int] = {}
-        self._rows: Counter[bytes] = Counter()
+        self._rows: Counter[int] = Counter()
 
     def add(self, batch: Any) -> None:
         size = batch_size_of(batch) or 0
@@ -112,18 +112,21 @@ class _Seen:
             self.label_batches.append(tuple(sorted(found.items())))
 
     def _compare(self, found: list[Tensor], size: int) -> None:
-        parts = [_bytes(t) for t in found if t.layout is torch.strided and t.numel()]
+        kept = [t for t in found if t.layout is torch.strided and t.numel()]
+        parts = [_bytes(t) for t in kept]
         self.numbers += sum(t.numel() for t in found)
         whole = hashlib.blake2b(digest_size=16)
         for part in parts:
             whole.update(part)
         self.same_as.append(self._digests.setdefault(whole.digest(), self.batches))
-        aligned = [p for p, t in zip(parts, (t for t in found if t.layout is torch.strided and t.numel()), strict=True)
-                   if t.ndim and len(t) == size]  # fmt: skip
-        rows = [
-            hashlib.blake2b(b"".join(p[i].tobytes() for p in aligned), digest_size=16).digest() for i in range(size)
-        ]
-        self.distinct.append(len(set(rows)) if aligned else size)
+        aligned = [part for part, tensor in zip(parts, kept, strict=True) if tensor.ndim and len(tensor) == size]
+        if not aligned:
+            self.distinct.append(size)
+            return
+        # Python's own hash differs between processes; here only equality counts.
+        columns = [(part.tobytes(), part.shape[1]) for part in aligned]
+        rows = [hash(tuple(data[i * n : (i + 1) * n] for data, n in columns)) for i in range(size)]
+        self.distinct.append(len(set(rows)))
         self._rows.update(rows)
 
     def same_chance(self) -> float:

@@ -20,7 +20,7 @@ from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.task import tensors
 from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
 
-BATCHES = 4
+BATCHES = 2
 MOST_LISTED = 8
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LAYERS = (nn.Linear, *CONVOLUTIONS, nn.RNNBase)
@@ -116,24 +116,20 @@ class _Entering:
 class _Statistics:
     def __init__(self, values: Tensor) -> None:
         self.mean, self.std = values.mean(0), values.std(0, correction=0)
-        self.low, self.high = values.min(0).values, values.max(0).values
         self.minimum, self.maximum = float(values.min()), float(values.max())
         self.sparse = (values == 0).double().mean(0) > 0.5
         # 0 and 1 say "no" and "yes": they are no quantity, and neither is what never changes.
         self.plain = ((values == 0) | (values == 1)).all(0) | (self.std == 0)
 
-    def scale(self, i: int) -> FeatureScale:
-        return FeatureScale(
-            i, float(self.mean[i]), float(self.std[i]), sparse=bool(self.sparse[i]), binary=bool(self.plain[i])
-        )
+        columns = (t.tolist() for t in (self.mean, self.std, self.sparse, self.plain))
+        self.scales = [FeatureScale(i, *row) for i, row in enumerate(zip(*columns, strict=True))]
 
     def listed(self) -> list[FeatureScale]:
-        return [self.scale(i) for i in range(len(self.mean))] if len(self.mean) <= MOST_LISTED else []
+        return self.scales if len(self.scales) <= MOST_LISTED else []
 
     def worst(self) -> FeatureScale:
         """The odd one that is farthest from 1, if there is any."""
-        scales = [self.scale(i) for i in range(len(self.mean))]
-        return max(scales, key=lambda s: (s.odd, abs(math.log(max(s.rms, 1e-30)))))
+        return max(self.scales, key=lambda s: (s.odd, abs(math.log(max(s.rms, 1e-30)))))
 
 
 def _run_standardized(probe: Probe, layer: str, statistics: _Statistics) -> tuple[float, ...]:

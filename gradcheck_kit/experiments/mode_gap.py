@@ -31,8 +31,10 @@ def compare_modes(probe: Probe) -> ModeGap:
         raise NotApplicable("the data is made up")
     if probe.trained is None:
         raise NotApplicable("the model was not trained first")
+    kinds = nn.modules.batchnorm._NormBase  # noqa: SLF001  # the common base has no public name
+    if not any(isinstance(module, kinds) for module in prepared.model.modules()):
+        raise NotApplicable("no layer that is trained has running statistics")
     with workspace(prepared, seed=prepared.settings.seed) as work:
-        kinds = nn.modules.batchnorm._NormBase  # noqa: SLF001  # the common base has no public name
         norms = {
             name: module
             for name, module in named_modules(work.model)
