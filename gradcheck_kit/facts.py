@@ -472,6 +472,28 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class ModeHolder:
+    """A module that computes something else in training mode, and stays in it after `model.eval()`."""
+
+    name: str  # or how it was found, such as "drops[0]"
+    type: str
+    registered: bool  # the model knows it
+    own_statistics: bool  # it normalises by the batch, as BatchNorm does
+    overridden: bool  # it, or what holds it, changes modes by a train() or eval() of its own
+    by_forward: bool  # it was in evaluation mode before the model's forward
+
+
+@dataclass(frozen=True, slots=True)
+class EvalMode:
+    """What `model.eval()` does to the modules, and what one forward pass after it finds."""
+
+    differing: int  # registered modules that compute something else in training mode
+    model_left: bool  # the model itself is in training mode after eval()
+    model_left_after_forward: bool
+    left: tuple[ModeHolder, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FitAttempt:
     """One attempt at learning one batch by heart."""
 
@@ -581,8 +603,24 @@ class TensorSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class BadValues:
+    """Where one tensor of the training data holds NaN or infinity, over the batches looked at."""
+
+    tensor: str  # "input", "target 1", ...
+    is_target: bool
+    value: str  # "nan", "inf" or "nan and inf"
+    elements: int
+    samples: int  # that hold any
+    batches: int
+    first_batch: int
+    first_sample: int  # in that batch
+    axis: str  # what `features` counts along: "feature" or "channel"; "" when the tensor has one number per sample
+    features: tuple[tuple[int, int], ...]  # (index, bad elements), the worst first
+
+
+@dataclass(frozen=True, slots=True)
 class DataSummary:
-    """What the training data holds, over the batches looked at."""
+    """What the training data holds, over the first batches of one epoch."""
 
     source: str
     synthetic: bool
@@ -591,6 +629,26 @@ class DataSummary:
     inputs: tuple[TensorSummary, ...]
     targets: tuple[TensorSummary, ...]
     labels: tuple[tuple[int, int], ...]  # (class, count), when the target is class indices
+    order: str  # by whom batches are chosen: "sequential", "shuffled", "weighted" or "own" sampler, "stream", "batches"
+    dataset_size: int | None  # samples, of a data set with a length
+    bad_values: tuple[BadValues, ...]
+    sizes: tuple[int, ...]  # samples per batch
+    same_as: tuple[int, ...]  # per batch: the first one that equals it to the last bit, which may be itself
+    distinct: tuple[int, ...]  # per batch: samples that differ from the others in it
+    same_chance: float  # that any two batches are equal by chance, were samples drawn from those that were seen
+    label_batches: tuple[tuple[tuple[int, int], ...], ...]  # (class, count) per batch; empty unless one per sample
+    spread_labels: tuple[tuple[int, int], ...]  # likewise, of samples from all over a data set read in its order
+    workers_repeat: bool | None  # two workers of a stream yield the same samples; None: not a stream with workers
+
+    def same_class_shares(self) -> tuple[float, float] | None:
+        """The chance that two samples of one batch are of one class, and that of two samples of the whole data."""
+        whole = _same(self.spread_labels or self.labels)
+        within = [
+            (share, sum(n for _, n in batch)) for batch in self.label_batches if (share := _same(batch)) is not None
+        ]
+        if whole is None or not within:
+            return None
+        return sum(share * n for share, n in within) / sum(n for _, n in within), whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -652,7 +710,109 @@ class GradientCheck:
     functions: tuple[FunctionCheck, ...]
 
 
+def _same(counts: Iterable[tuple[int, int]]) -> float | None:
+    """The chance that two different samples are of one class."""
+    numbers = [count for _, count in counts]
+    n = sum(numbers)
+    return sum(count * (count - 1) for count in numbers) / (n * (n - 1)) if n > 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class LossCall:
+    """One call of a loss function of torch's, as it was made for one training batch."""
+
+    function: str  # "cross_entropy", "binary_cross_entropy_with_logits", ...
+    input_shape: tuple[int, ...]
+    target_shape: tuple[int, ...]
+    target_dtype: str
+    target_minimum: float | None
+    target_maximum: float | None
+    target_sum: tuple[float, float] | None  # least and largest over classes, of class probabilities
+    weighted: bool  # by class: weight or pos_weight
+    reduction: str
+    is_the_loss: bool  # what it returned is the loss itself: nothing was added or multiplied
+
+
+@dataclass(frozen=True, slots=True)
+class LossCalls:
+    """Which loss functions of torch's a training step calls, and with what."""
+
+    calls: tuple[LossCall, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureScale:
+    """One feature or channel of what enters a layer."""
+
+    index: int
+    mean: float
+    std: float
+    sparse: bool  # most of it is exactly 0
+    binary: bool  # it is 0 or 1, or never changes
+
+    @property
+    def rms(self) -> float:
+        return math.hypot(self.mean, self.std)
+
+    @property
+    def odd(self) -> bool:
+        """Whether it is far from mean 0 and standard deviation 1; that it hurts is not said."""
+        if self.binary:
+            return False
+        fine = self.rms <= 10 and abs(self.mean) <= 5 * self.std
+        return not (fine and (self.rms >= 1e-2 or self.sparse))
+
+
+@dataclass(frozen=True, slots=True)
+class InputScale:
+    """What enters the first layer with weights, where that is the input as it is and not the output of another."""
+
+    layer: str
+    layer_type: str
+    axis: str  # "feature", "channel", or "" when all numbers have one scale
+    features: int
+    minimum: float
+    maximum: float
+    listed: tuple[FeatureScale, ...]  # all, when they are few
+    worst: FeatureScale
+    standardized_losses: tuple[float, ...]  # of the training run again on standardised input; empty: not tried
+
+    @property
+    def odd(self) -> bool:
+        return self.worst.odd
+
+
+@dataclass(frozen=True, slots=True)
+class TargetScale:
+    """What a regression is to predict: the column that is farthest from mean 0 and standard deviation 1."""
+
+    columns: int
+    column: int
+    mean: float
+    std: float
+    minimum: float
+    maximum: float
+    standardized_losses: tuple[float, ...]  # of the training run again on standardised targets; empty: not tried
+    standardized_constant_loss: float | None
+
+    @property
+    def odd(self) -> bool:
+        return self.std != 0 and not (self.std <= 100 and abs(self.mean) <= 5 * self.std)
+
+
+@dataclass(frozen=True, slots=True)
+class ModeGap:
+    """The trained model's loss on training batches, normalised in three ways; everything else in evaluation mode."""
+
+    layers: tuple[str, ...]  # that normalise by the batch in training and by running statistics in evaluation
+    layer_type: str
+    samples: int  # per batch
+    by_batch: tuple[float, ...]  # loss per training batch, normalised by that batch, as in training
+    by_running: tuple[float, ...]  # by the running statistics that training left
+    by_average: tuple[float, ...]  # by statistics averaged anew over training batches
+
+
 FACTS: tuple[type, ...] = (
     Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, LossInputs, Symmetry, Linearity, DataSummary,
-    BatchMixing, FutureMixing, GradientCheck,
+    BatchMixing, FutureMixing, GradientCheck, LossCalls, EvalMode, InputScale, TargetScale, ModeGap,
 )  # fmt: skip

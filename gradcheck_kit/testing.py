@@ -19,26 +19,35 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from gradcheck_kit.facts import (
     ActivationRecord,
+    BadValues,
     BatchMixing,
     ClassAccuracy,
     DataSummary,
     EqualUnits,
+    EvalMode,
     Evaluation,
+    FeatureScale,
     FitAttempt,
     FunctionCheck,
     FutureMixing,
     GradientCheck,
+    InputScale,
     LearningRateResponse,
     Linearity,
+    LossCall,
+    LossCalls,
     LossInput,
     LossInputs,
     MixingOperation,
+    ModeGap,
+    ModeHolder,
     NonFinite,
     OneBatchFit,
     OutputRecord,
     ParameterRecord,
     RateTrial,
     Symmetry,
+    TargetScale,
     TensorSummary,
     Training,
     WiredModule,
@@ -260,6 +269,29 @@ def evaluation(**changes: Any) -> Evaluation:
     return _build(Evaluation, healthy, changes)
 
 
+def mode_holder(name: str = "1", **changes: Any) -> ModeHolder:
+    """A Dropout that the model knows and that stays in training mode."""
+    return _build(ModeHolder, {"name": name, "type": "Dropout", "registered": True}, changes)
+
+
+def eval_mode(*left: ModeHolder, **changes: Any) -> EvalMode:
+    """Two modules that heed the mode, and do."""
+    return _build(EvalMode, {"differing": 2, "left": left}, changes)
+
+
+def mode_gap(**changes: Any) -> ModeGap:
+    """Two BatchNorms and eight batches of 64, whose loss does not depend on how it is normalised."""
+    healthy = {
+        "layers": ("1", "4"),
+        "layer_type": "BatchNorm1d",
+        "samples": 64,
+        "by_batch": tuple(0.30 + 0.01 * i for i in range(8)),
+        "by_running": tuple(0.33 + 0.01 * i for i in range(8)),
+        "by_average": tuple(0.31 + 0.01 * i for i in range(8)),
+    }
+    return _build(ModeGap, healthy, changes)
+
+
 def fit_attempt(**changes: Any) -> FitAttempt:
     healthy = {"optimizer": "SGD(lr=0.1, momentum=0.9)", "losses": falling(end=0.01, steps=50), "accuracy": 1.0}
     return _build(FitAttempt, healthy, changes)
@@ -338,8 +370,76 @@ def data_summary(**changes: Any) -> DataSummary:
         "inputs": (tensor_summary(),),
         "targets": (target,),
         "labels": tuple((label, 205) for label in range(10)),
+        "order": "shuffled",
+        "dataset_size": 2048,
+        "sizes": (64,) * 32,
+        "same_as": tuple(range(32)),
+        "distinct": (64,) * 32,
+        "label_batches": (tuple((label, 6 + (label < 4)) for label in range(10)),) * 32,
     }
     return _build(DataSummary, healthy, changes)
+
+
+def bad_values(tensor: str = "input", **changes: Any) -> BadValues:
+    """NaN in feature 3 of five samples, in two batches."""
+    found = {
+        "tensor": tensor,
+        "is_target": tensor.startswith("target"),
+        "value": "nan",
+        "elements": 5,
+        "samples": 5,
+        "batches": 2,
+        "first_batch": 1,
+        "first_sample": 17,
+        "axis": "feature",
+        "features": ((3, 5),),
+    }
+    return _build(BadValues, found, changes)
+
+
+def feature_scale(index: int = 0, **changes: Any) -> FeatureScale:
+    return _build(FeatureScale, {"index": index, "mean": 0.01, "std": 1.0}, changes)
+
+
+def input_scale(**changes: Any) -> InputScale:
+    """Three standardised channels that enter a Conv2d."""
+    channels = tuple(feature_scale(i) for i in range(3))
+    healthy = {
+        "layer": "0",
+        "layer_type": "Conv2d",
+        "axis": "channel",
+        "features": 3,
+        "minimum": -2.1,
+        "maximum": 2.6,
+        "listed": channels,
+        "worst": channels[0],
+    }
+    return _build(InputScale, healthy, changes)
+
+
+def target_scale(**changes: Any) -> TargetScale:
+    """One standardised number."""
+    healthy = {"columns": 1, "column": 0, "mean": 0.01, "std": 1.0, "minimum": -2.9, "maximum": 3.1}
+    return _build(TargetScale, healthy, changes)
+
+
+def loss_call(function: str = "cross_entropy", **changes: Any) -> LossCall:
+    """Ten classes and 64 class indices, averaged."""
+    healthy = {
+        "function": function,
+        "input_shape": (64, 10),
+        "target_shape": (64,),
+        "target_dtype": "int64",
+        "target_minimum": 0.0,
+        "target_maximum": 9.0,
+        "reduction": "mean",
+        "is_the_loss": True,
+    }
+    return _build(LossCall, healthy, changes)
+
+
+def loss_calls(*calls: LossCall) -> LossCalls:
+    return LossCalls(calls or (loss_call(),))
 
 
 def learning_rate_response(ends: Mapping[float, float] | None = None, **changes: Any) -> LearningRateResponse:

@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING, Any
 from gradcheck_kit.facts import (
     BatchMixing,
     DataSummary,
+    EvalMode,
     Evaluation,
     FutureMixing,
     GradientCheck,
+    InputScale,
     LearningRateResponse,
     Linearity,
+    LossCalls,
     LossInputs,
+    ModeGap,
     OneBatchFit,
     Symmetry,
+    TargetScale,
     Training,
     Wiring,
 )
@@ -62,14 +67,19 @@ def built_in() -> tuple[Experiment, ...]:
     """The experiments, in the order in which they run."""
     from gradcheck_kit.experiments.batch_mixing import mix_batches
     from gradcheck_kit.experiments.data_summary import summarize_data
+    from gradcheck_kit.experiments.eval_mode import look_at_eval_mode
     from gradcheck_kit.experiments.evaluation import evaluate
     from gradcheck_kit.experiments.future_mixing import mix_future
     from gradcheck_kit.experiments.gradient_check import check_gradients
+    from gradcheck_kit.experiments.input_scale import measure_input_scale
     from gradcheck_kit.experiments.learning_rate_response import respond_to_learning_rates
     from gradcheck_kit.experiments.linearity import look_at_linearity
+    from gradcheck_kit.experiments.loss_calls import watch_loss_calls
     from gradcheck_kit.experiments.loss_inputs import look_at_loss_inputs
+    from gradcheck_kit.experiments.mode_gap import compare_modes
     from gradcheck_kit.experiments.one_batch_fit import fit_one_batch
     from gradcheck_kit.experiments.symmetry import look_at_symmetry
+    from gradcheck_kit.experiments.target_scale import measure_target_scale
     from gradcheck_kit.experiments.training import train
     from gradcheck_kit.experiments.wiring import look_at_wiring
 
@@ -78,8 +88,13 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(Wiring, look_at_wiring),
         Experiment(LossInputs, look_at_loss_inputs),
         Experiment(Symmetry, look_at_symmetry),
+        Experiment(LossCalls, watch_loss_calls),
         Experiment(Training, train),
         Experiment(Linearity, look_at_linearity, after=(Training,)),
+        Experiment(InputScale, measure_input_scale, after=(Training,)),
+        Experiment(TargetScale, measure_target_scale, after=(Training,)),
+        Experiment(ModeGap, compare_modes, after=(Training,)),
+        Experiment(EvalMode, look_at_eval_mode),
         Experiment(Evaluation, evaluate, after=(Training,)),
         Experiment(LearningRateResponse, respond_to_learning_rates, after=(Training,)),
         Experiment(OneBatchFit, fit_one_batch),

@@ -34,13 +34,7 @@ def evaluate(probe: Probe) -> Evaluation:
     if prepared.task.training_step is not None:
         raise NotApplicable("the target brings a training step, which says nothing about evaluation mode")
     with workspace(prepared, seed=prepared.settings.seed) as work:
-        if probe.trained is not None:
-            with torch.no_grad():
-                for name, tensor in trained_tensors(work).items():
-                    value = probe.trained.get(name, tensor)
-                    if tensor.shape != value.shape:  # a buffer that the first forward pass gives its size
-                        tensor.data = torch.empty_like(value)
-                    tensor.copy_(value)
+        load_trained(work, probe)
         reestimated = probe.trained is not None and _reestimate_norms(work, probe)
         work.model.eval()
         _stop_observers(work.model)
@@ -66,6 +60,18 @@ def evaluate(probe: Probe) -> Evaluation:
             parted_itself=twice.itself,
             random_operations=twice.operations,
         )
+
+
+def load_trained(work: Workspace, probe: Probe) -> None:
+    """Bring the model to where the training run left it, if there was one."""
+    if probe.trained is None:
+        return
+    with torch.no_grad():
+        for name, tensor in trained_tensors(work).items():
+            value = probe.trained.get(name, tensor)
+            if tensor.shape != value.shape:  # a buffer that the first forward pass gives its size
+                tensor.data = torch.empty_like(value)
+            tensor.copy_(value)
 
 
 def _stop_observers(model: nn.Module) -> None:

@@ -31,7 +31,7 @@ def unregistered_modules(
         if caller is not None and id(caller) not in known and id(caller) in {id(m) for m in stack.finished}:
             continue  # its parent is unregistered too and says it
         yield UnregisteredModule(
-            _find_attribute(model, module) or _made_in(stack, caller),
+            find_attribute(model, module) or _made_in(stack, caller),
             type(module).__name__,
             len(parameters),
             any(p.requires_grad for p in parameters),
@@ -44,7 +44,7 @@ def _made_in(stack: ModuleStack, caller: nn.Module | None) -> str:
     return f"{name or 'the model'}.forward"
 
 
-def _find_attribute(model: nn.Module, wanted: nn.Module) -> str:
+def find_attribute(model: nn.Module, wanted: nn.Module) -> str:
     """Where an unregistered module is kept: "blocks.hidden[0]"; "" when no attribute holds it."""
     for name, module in model.named_modules():
         for attribute, value in module.__dict__.items():

@@ -9,11 +9,15 @@ from gradcheck_kit.rule import Rule
 from gradcheck_kit.rules.batch_leakage import batch_leakage
 from gradcheck_kit.rules.cannot_fit_one_batch import cannot_fit_one_batch
 from gradcheck_kit.rules.causal_leakage import causal_leakage
+from gradcheck_kit.rules.class_imbalance import class_imbalance
 from gradcheck_kit.rules.dead_units import dead_units
+from gradcheck_kit.rules.duplicate_batches import duplicate_batches
 from gradcheck_kit.rules.eval_accuracy import eval_accuracy
+from gradcheck_kit.rules.eval_mode_ignored import eval_mode_ignored
 from gradcheck_kit.rules.eval_nondeterministic import eval_nondeterministic
 from gradcheck_kit.rules.exploding_gradient import exploding_gradient
 from gradcheck_kit.rules.initial_loss import initial_loss
+from gradcheck_kit.rules.invalid_labels import invalid_labels
 from gradcheck_kit.rules.learning_rate_too_high import learning_rate_too_high
 from gradcheck_kit.rules.learning_rate_too_low import learning_rate_too_low
 from gradcheck_kit.rules.loss_broadcast import loss_broadcast
@@ -21,12 +25,17 @@ from gradcheck_kit.rules.loss_not_decreasing import loss_not_decreasing
 from gradcheck_kit.rules.no_gradient import no_gradient
 from gradcheck_kit.rules.no_nonlinearity import no_nonlinearity
 from gradcheck_kit.rules.non_finite import non_finite
+from gradcheck_kit.rules.non_finite_input import non_finite_input
 from gradcheck_kit.rules.not_optimized import not_optimized
 from gradcheck_kit.rules.parameter_unchanged import parameter_unchanged
 from gradcheck_kit.rules.redundant_softmax import redundant_softmax
 from gradcheck_kit.rules.saturated_activation import saturated_activation
 from gradcheck_kit.rules.symmetric_initialization import symmetric_initialization
+from gradcheck_kit.rules.train_eval_gap import train_eval_gap
+from gradcheck_kit.rules.unnormalized_input import unnormalized_input
+from gradcheck_kit.rules.unnormalized_target import unnormalized_target
 from gradcheck_kit.rules.unregistered_module import unregistered_module
+from gradcheck_kit.rules.unshuffled_data import unshuffled_data
 from gradcheck_kit.rules.vanishing_gradient import vanishing_gradient
 from gradcheck_kit.rules.wrong_gradient import wrong_gradient
 from gradcheck_kit.rules.wrong_output_activation import wrong_output_activation
@@ -52,8 +61,17 @@ CATALOGUE: tuple[Rule, ...] = (
     batch_leakage,
     causal_leakage,
     no_nonlinearity,
+    unnormalized_input,
+    unnormalized_target,
+    non_finite_input,
+    class_imbalance,
+    unshuffled_data,
+    duplicate_batches,
+    invalid_labels,
     eval_accuracy,
     eval_nondeterministic,
+    train_eval_gap,
+    eval_mode_ignored,
     cannot_fit_one_batch,
     wrong_gradient,
 )

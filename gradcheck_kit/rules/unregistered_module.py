@@ -6,7 +6,7 @@ from gradcheck_kit.facts import UnregisteredModule, Wiring
 from gradcheck_kit.rule import Finding, listed, rule
 
 
-@rule("GK401", needs=(Wiring,), explains=("GK201", "GK205", "GK601", "GK606"))
+@rule("GK401", needs=(Wiring,), explains=("GK201", "GK205", "GK601", "GK604", "GK606"))
 def unregistered_module(wiring: Wiring) -> Iterator[Finding]:
     """A module with parameters runs in forward and is not part of the model: not trained, not saved, not moved."""
     trained = [m for m in wiring.unregistered if m.trainable and not m.optimized]

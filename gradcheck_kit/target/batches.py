@@ -67,6 +67,7 @@ def with_workers(loader: DataLoader[Any], workers: int | None = None) -> DataLoa
     twin = copy.copy(loader)
     # DataLoader forbids to set most of these after it was made.
     vars(twin).update(persistent_workers=False, pin_memory=False, _iterator=None)
+    vars(twin).update(workers_left_out=loader.num_workers if workers == 0 else 0)
     if workers == 0:
         vars(twin).update(num_workers=0, timeout=0, prefetch_factor=None, _DataLoader__multiprocessing_context=None)
     return twin

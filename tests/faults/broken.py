@@ -6,6 +6,7 @@ import torch
 from bases import changed, classification, clusters, images, loaders, mlp, needle_tokens, series, smooth_function
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from gradcheck_kit.target import Target
 
@@ -219,7 +220,7 @@ def norm_with_a_kink_at_zero():
     return classification(Net(), clusters())
 
 
-@fault("non-finite", "non-finite-input")
+@fault("non-finite-input")
 def a_nan_among_the_inputs():
     make = clusters()
 
@@ -833,3 +834,292 @@ def squared_error_that_forgets_its_factor():
         return SquaredError.apply(prediction, target)
 
     return classification(mlp([10, 64, 1], nn.Tanh), smooth_function(), None, loss_fn)
+
+
+# ---- data ----
+
+
+@fault("unnormalized-input")
+def a_cnn_on_raw_pixels():
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3, 2), nn.ReLU(), nn.Conv2d(16, 16, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(144, 4)
+    )
+    make = images()
+    return classification(model, changed(make, lambda x, y: ((x * 60 + 128).clamp(0, 255).round(), y)), sgd(model))
+
+
+@fault("unnormalized-input")
+def a_table_in_the_units_of_its_columns():
+    units = torch.logspace(-1, 4, 20)
+    model = mlp([20, 64, 4])
+    return classification(model, changed(clusters(), lambda x, y: (x * units, y)), sgd(model))
+
+
+@fault("unnormalized-input")
+def measurements_in_kilometres_that_should_be_in_metres():
+    make = clusters()
+    return classification(mlp([20, 64, 4]), changed(make, lambda x, y: (x * 1e-4, y)))
+
+
+@fault("unnormalized-target")
+def house_prices_in_dollars():
+    make = changed(smooth_function(), lambda x, y: (x, y * 8e4 + 3e5))
+    return classification(mlp([10, 64, 64, 1]), make, None, nn.MSELoss())
+
+
+@fault("unnormalized-target")
+def energies_in_joules_with_sgd():
+    make = changed(smooth_function(), lambda x, y: (x, y * 5e3))
+    model = mlp([10, 64, 64, 1], nn.Tanh)
+    return classification(model, make, sgd(model, 0.01), nn.MSELoss())
+
+
+@fault("non-finite-input")
+def a_constant_column_divided_by_its_standard_deviation():
+    def standardised(x, y):
+        x[:, 7] = 3.0
+        return (x - x.mean(0)) / x.std(0), y
+
+    return classification(mlp([20, 64, 4]), changed(clusters(), standardised))
+
+
+@fault("non-finite-input")
+def logarithm_of_targets_that_are_zero():
+    def logarithms(x, y):
+        return x, torch.log(torch.where(y > 2.5, 0.0, y.abs()))
+
+    return classification(mlp([10, 64, 1]), changed(smooth_function(), logarithms), None, nn.MSELoss())
+
+
+@fault("class-imbalance")
+def one_positive_among_forty():
+    """They are hard to tell apart, and never guessing them is cheapest."""
+    direction = F.normalize(torch.randn(20), dim=0)
+
+    def make(n):
+        y = (torch.rand(n, 1) < 0.025).float()
+        return torch.randn(n, 20) + 1.2 * y * direction, y
+
+    train, test = loaders(make, test=4096)
+    model = mlp([20, 64, 1])
+    return Target(model, train, test, nn.BCEWithLogitsLoss(), torch.optim.Adam(model.parameters(), lr=1e-3))
+
+
+@fault("class-imbalance")
+def three_kinds_of_defects_that_are_rare():
+    centers = torch.randn(4, 20) * 0.5
+
+    def make(n):
+        y = torch.multinomial(torch.tensor([0.94, 0.02, 0.02, 0.02]), n, replacement=True)
+        return centers[y] + torch.randn(n, 20), y
+
+    train, test = loaders(make, test=4096)
+    model = mlp([20, 64, 4])
+    return Target(model, train, test, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=1e-3))
+
+
+@fault("unshuffled-data")
+def images_read_folder_by_folder():
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten(),
+        nn.Linear(16 * 25, 4),
+    )  # fmt: skip
+    x, y = images()(2048)
+    order = y.argsort()
+    train, test = DataLoader(TensorDataset(x[order], y[order]), 64), DataLoader(TensorDataset(x, y), 128)
+    return Target(model, train, test, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=1e-3))
+
+
+@fault("unshuffled-data")
+def a_table_sorted_by_its_label():
+    class Table(Dataset):
+        def __init__(self):
+            x, y = clusters(2)(8000)
+            order = y.argsort()
+            self.x, self.y = x[order], y[order].float()[:, None]
+
+        def __len__(self):
+            return len(self.x)
+
+        def __getitem__(self, index):
+            return self.x[index], self.y[index]
+
+    model = mlp([20, 64, 1])
+    train = DataLoader(Table(), batch_size=32, drop_last=True)
+    return Target(model, train, None, nn.BCEWithLogitsLoss(), torch.optim.Adam(model.parameters(), lr=1e-3))
+
+
+@fault("duplicate-batches")
+def a_data_set_that_ignores_the_index():
+    class Table(Dataset):
+        def __init__(self):
+            self.x, self.y = clusters()(1024)
+            self.row = 0
+
+        def __len__(self):
+            return len(self.x)
+
+        def __getitem__(self, index):
+            return self.x[self.row], self.y[self.row]
+
+    model = mlp([20, 64, 4])
+    train = DataLoader(Table(), 64, shuffle=True)
+    return Target(model, train, None, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=1e-3))
+
+
+@fault("duplicate-batches")
+def a_chunked_data_set_with_a_wrong_chunk_size():
+    x, y = clusters()(1024)
+
+    chunks = [(x[i : i + 128], y[i : i + 128]) for i in range(0, 1024, 128)]
+
+    class Chunks(Dataset):
+        def __len__(self):
+            return 1024
+
+        def __getitem__(self, index):
+            rows, labels = chunks[index // 128]
+            return rows[index % 64], labels[index % 64]
+
+    model = mlp([20, 64, 4])
+    return Target(model, DataLoader(Chunks(), 64), None, nn.CrossEntropyLoss(), sgd(model))
+
+
+@fault("duplicate-batches")
+def a_stream_that_every_worker_reads_from_its_start():
+    x, y = clusters()(4096)
+
+    class Stream(IterableDataset):
+        def __iter__(self):
+            yield from zip(x, y, strict=True)
+
+    model = mlp([20, 64, 4])
+    return Target(model, DataLoader(Stream(), 64, num_workers=2), None, nn.CrossEntropyLoss(), sgd(model))
+
+
+@fault("invalid-labels")
+def binary_labels_of_minus_one_and_one():
+    direction = torch.randn(20)
+
+    def make(n):
+        x = torch.randn(n, 20)
+        return x, (x @ direction).sign()[:, None]
+
+    return classification(mlp([20, 64, 1]), make, None, nn.BCEWithLogitsLoss())
+
+
+@fault("invalid-labels")
+def masks_as_they_come_from_image_files():
+    def make(n):
+        x = torch.randn(n, 3, 12, 12)
+        return x, (F.avg_pool2d(x, 3, 1, 1).sum(1, keepdim=True) > 0.3).float() * 255
+
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 1, 1))
+    return classification(model, make, None, F.binary_cross_entropy_with_logits)
+
+
+@fault("invalid-labels")
+def cross_entropy_of_one_score_per_sample():
+    direction = torch.randn(20)
+
+    def make(n):
+        x = torch.randn(n, 20)
+        return x, (x @ direction > 0).float()[:, None]
+
+    return classification(mlp([20, 64, 1]), make, None, nn.CrossEntropyLoss())
+
+
+def batchnorm_mlp():
+    return nn.Sequential(
+        nn.Linear(20, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(),
+        nn.Linear(64, 4),
+    )  # fmt: skip
+
+
+@fault("train-eval-gap")
+def batches_of_one_scanner_each():
+    """Every scanner has an offset of its own, which BatchNorm takes away as long as a batch is of one scanner."""
+    make, batches = clusters(), []
+    for _ in range(24):
+        x, y = make(64)
+        batches.append((x + 8 * torch.randn(20), y))
+    model = batchnorm_mlp()
+    return Target(model, batches, None, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=3e-3))
+
+
+@fault("train-eval-gap")
+def a_batch_sampler_that_groups_images_by_site():
+    """The sites differ in brightness and contrast by far more than the classes do."""
+    x, y = images()(1536)
+    sites = torch.arange(1536) // 64
+    gain, offset = torch.rand(24) * 2 + 0.2, torch.randn(24) * 8
+    x = x * gain[sites, None, None, None] + offset[sites, None, None, None]
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3, 2), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, 2), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Flatten(), nn.Linear(144, 4),
+    )  # fmt: skip
+    by_site = [(sites == site).nonzero()[:, 0].tolist() for site in torch.randperm(24)]
+    train = DataLoader(TensorDataset(x, y), batch_sampler=by_site)
+    return Target(model, train, None, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=3e-3))
+
+
+@fault("eval-mode-ignored")
+def dropouts_in_a_python_list():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(20, 64), nn.Linear(64, 64)])
+            self.drops = [nn.Dropout(0.2), nn.Dropout(0.2)]
+            self.head = nn.Linear(64, 4)
+
+        def forward(self, x):
+            for layer, drop in zip(self.layers, self.drops, strict=True):
+                x = drop(F.relu(layer(x)))
+            return self.head(x)
+
+    return classification(Net(), clusters())
+
+
+@fault("eval-mode-ignored")
+def dropout_made_in_forward():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(20, 64), nn.Linear(64, 4)
+
+        def forward(self, x):
+            return self.b(nn.Dropout(0.3)(F.relu(self.a(x))))
+
+    return classification(Net(), clusters())
+
+
+@fault("eval-mode-ignored")
+def a_train_method_that_forgets_the_mode():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = nn.Sequential(nn.Linear(20, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Dropout(0.3))
+            self.head = nn.Linear(64, 4)
+
+        def forward(self, x):
+            return self.head(self.backbone(x))
+
+        def train(self, mode=True):
+            super().train()
+            return self
+
+    return classification(Net(), clusters())
+
+
+@fault("eval-mode-ignored")
+def a_forward_that_switches_to_training():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(20, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 4))
+
+        def forward(self, x):
+            self.train()
+            return self.net(x)
+
+    return classification(Net(), clusters())

@@ -82,6 +82,44 @@ BAD = {
     "GK408": [testing.linearity(affine=True, pairs=3, deviation=1e-15, chain=("0", "2"), widths=(20, 64, 4))],
     "GK405": [testing.batch_mixing(influence=0.7, operation=testing.mixing_operation())],
     "GK406": [testing.future_mixing(influence=0.3, reached=15, operation=testing.mixing_operation())],
+    "GK501": [
+        testing.input_scale(
+            worst=testing.feature_scale(mean=130.0, std=60.0), standardized_losses=testing.falling(end=0.1)
+        ),
+        trained(losses=testing.flat()),
+    ],
+    "GK502": [
+        testing.target_scale(mean=3e5, std=8e4, standardized_losses=testing.falling(end=0.1)),
+        trained(losses=testing.flat()),
+    ],
+    "GK503": [
+        testing.data_summary(bad_values=(testing.bad_values(),)),
+        trained(losses=(2.3, math.nan), non_finite=testing.non_finite(kind="input", where="", step=1)),
+    ],
+    "GK504": [
+        testing.data_summary(labels=((0, 2000), (1, 48))),
+        testing.loss_calls(),
+        testing.evaluation(per_class=(ClassAccuracy(0, 450, 450), ClassAccuracy(1, 0, 50)), predicted=((0, 500),)),
+    ],
+    "GK505": [
+        testing.data_summary(
+            order="sequential",
+            label_batches=tuple(((batch // 3, 64),) for batch in range(30)),
+            sizes=(64,) * 30,
+        )
+    ],
+    "GK506": [testing.data_summary(same_as=(0, 1, 2, 1, 4, 5, 0, *range(7, 32)))],
+    "GK508": [
+        testing.loss_calls(
+            testing.loss_call(
+                "binary_cross_entropy_with_logits",
+                input_shape=(64, 1),
+                target_shape=(64, 1),
+                target_minimum=-1.0,
+                target_maximum=1.0,
+            )
+        )
+    ],
     "GK601": [
         testing.evaluation(per_class=tuple(ClassAccuracy(label, 5, 50) for label in range(10))),
         trained(),
@@ -93,6 +131,8 @@ BAD = {
             random_operations=(RandomOperation("dropout", "0", "model.py:9", by_design=False),),
         )
     ],
+    "GK603": [testing.mode_gap(by_average=(2.0,) * 8), trained()],
+    "GK604": [testing.eval_mode(testing.mode_holder(), model_left=True)],
     "GK606": [
         testing.one_batch_fit(attempts=(testing.fit_attempt(losses=testing.flat(steps=200), accuracy=0.1),)),
     ],
@@ -102,12 +142,17 @@ BAD = {
 }
 
 
-def others():
-    """Healthy facts of a kind that one or two rules need."""
+def measured():
+    """Healthy facts that one or two rules need."""
     return [
-        testing.loss_inputs(), testing.symmetry(testing.equal_units()), testing.linearity(), testing.batch_mixing(),
-        testing.future_mixing(), testing.gradient_check(),
+        testing.batch_mixing(), testing.future_mixing(), testing.gradient_check(), testing.data_summary(),
+        testing.loss_calls(), testing.eval_mode(),
     ]  # fmt: skip
+
+
+def decided():
+    """Healthy facts whose numbers only illustrate what names and flags decide: no NaN among them misleads."""
+    return [testing.loss_inputs(), testing.symmetry(testing.equal_units()), testing.linearity()]
 
 
 def judged(rule, facts):
@@ -212,7 +257,7 @@ def test_its_page_names_only_rules_that_exist(rule):
 
 @every_rule
 def test_it_is_silent_on_healthy_facts(rule):
-    healthy = [trained(), testing.wiring(), testing.evaluation(), testing.one_batch_fit(), *others()]
+    healthy = [trained(), testing.wiring(), testing.evaluation(), testing.one_batch_fit(), *measured(), *decided()]
     assert judged(rule, healthy).status in ("passed", "skipped")
 
 
@@ -235,7 +280,8 @@ def test_it_is_strict_json_what_it_says(rule):
 
 def poisoned_samples():
     """Every rule with facts that are all NaN; those whose facts hold no number cannot be misled by one."""
-    healthy = [trained(), testing.wiring(), testing.evaluation(deterministic=False), testing.one_batch_fit(), *others()]
+    healthy = [trained(), testing.wiring(), testing.evaluation(deterministic=False), testing.one_batch_fit()]
+    healthy += measured()
     for rule in CATALOGUE:
         needed = [fact for fact in healthy if type(fact) in (*rule.needs, *rule.uses)]
         for sample, facts in {"healthy": needed, "bad": BAD[rule.code]}.items():

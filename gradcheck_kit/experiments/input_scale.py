@@ -1,0 +1,179 @@
+"""How large the numbers are that enter the first layer with weights, and whether standardising them helps.
+
+What enters the layer is measured and not what the data holds: a model may well normalise its input itself, or look
+it up in an embedding. No threshold says that a scale hurts; the same run on standardised numbers does.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.facts import FeatureScale, InputScale, Training
+from gradcheck_kit.target.batches import endless
+from gradcheck_kit.target.task import tensors
+from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
+
+BATCHES = 2
+MOST_LISTED = 8
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+LAYERS = (nn.Linear, *CONVOLUTIONS, nn.RNNBase)
+
+
+class _Seen(Exception):  # noqa: N818  # no error: it ends a forward pass that has shown what it was to show
+    pass
+
+
+def measure_input_scale(probe: Probe) -> InputScale:
+    """Mean and spread per feature or channel, and where they are odd and the run could be better, the run again."""
+    prepared = probe.prepared
+    training: Training | None = probe.facts.get(Training)
+    if prepared.synthetic:
+        raise NotApplicable("the data is made up")
+    with workspace(prepared, seed=prepared.settings.seed) as work:
+        entering = _Entering(work.model)
+        for batch in itertools.islice(prepared.train, BATCHES):
+            entering.look(work, work.to_device(batch))
+        name = next((n for n, m in work.model.named_modules() if m is entering.layer), None)
+        if entering.layer is None or not entering.values or name is None:
+            raise NotApplicable("no layer with weights takes the input as it is")
+        statistics = entering.statistics(pooled=entering.dimensions == 2 and _is_image(work, batch))
+    scale = InputScale(
+        layer=name,
+        layer_type=type(entering.layer).__name__,
+        axis=entering.axis if len(statistics.mean) > 1 or entering.axis == "channel" else "",
+        features=len(statistics.mean),
+        minimum=statistics.minimum,
+        maximum=statistics.maximum,
+        listed=tuple(statistics.listed()),
+        worst=statistics.worst(),
+        standardized_losses=(),
+    )
+    if not scale.odd or training is None or prepared.settings.quick or _learned_well(training):
+        return scale
+    losses = _run_standardized(probe, name, statistics)
+    return InputScale(**{f: getattr(scale, f) for f in scale.__slots__} | {"standardized_losses": losses})
+
+
+def _learned_well(training: Training) -> bool:
+    """Nothing is to be gained where the loss ended at a tenth of a constant prediction's."""
+    chance = training.constant_loss
+    return not training.harm and chance is not None and 0 <= training.last_loss < 0.1 * chance
+
+
+def _is_image(work: Workspace, batch: Any) -> bool:
+    """Whether the numbers of a sample are pixels or time steps, which have one scale also when laid in a row."""
+    given = next((t for t in tensors(work.task.inputs(batch)) if t.is_floating_point()), None)
+    return given is not None and given.ndim >= 3
+
+
+class _Entering:
+    """What enters the first layer with weights that is called."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.layer: nn.Module | None = None
+        self.values: list[Tensor] = []
+        self.axis = "feature"
+        self.dimensions = 0
+
+    def look(self, work: Workspace, batch: Any) -> None:
+        handle = register_module_forward_pre_hook(self._enter)
+        try:
+            work.task.forward(work.model, batch)
+        except _Seen:
+            pass
+        finally:
+            handle.remove()
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        if not isinstance(module, LAYERS):
+            return
+        value = args[0] if args else None
+        # What requires a gradient came out of an embedding, a norm or another trained thing: it is no input any more.
+        if isinstance(value, Tensor) and value.is_floating_point() and not value.requires_grad and value.numel():
+            if isinstance(module, CONVOLUTIONS):
+                self.axis = "channel"
+                dim = 1 if value.ndim == module.weight.ndim else 0
+            else:
+                dim = value.ndim - 1
+            if self.layer in (None, module):
+                self.layer, self.dimensions = module, value.ndim
+                self.values.append(value.detach().movedim(dim, -1).reshape(-1, value.shape[dim]).double().cpu())
+        raise _Seen
+
+    def statistics(self, *, pooled: bool) -> _Statistics:
+        values = torch.cat([v[:: max(1, len(v) // 4096)] for v in self.values])
+        return _Statistics(values.reshape(-1, 1) if pooled else values)
+
+
+class _Statistics:
+    def __init__(self, values: Tensor) -> None:
+        self.mean, self.std = values.mean(0), values.std(0, correction=0)
+        self.minimum, self.maximum = float(values.min()), float(values.max())
+        self.sparse = (values == 0).double().mean(0) > 0.5
+        # 0 and 1 say "no" and "yes": they are no quantity, and neither is what never changes.
+        self.plain = ((values == 0) | (values == 1)).all(0) | (self.std == 0)
+
+        columns = (t.tolist() for t in (self.mean, self.std, self.sparse, self.plain))
+        self.scales = [FeatureScale(i, *row) for i, row in enumerate(zip(*columns, strict=True))]
+
+    def listed(self) -> list[FeatureScale]:
+        return self.scales if len(self.scales) <= MOST_LISTED else []
+
+    def worst(self) -> FeatureScale:
+        """The odd one that is farthest from 1, if there is any."""
+        return max(self.scales, key=lambda s: (s.odd, abs(math.log(max(s.rms, 1e-30)))))
+
+
+def _run_standardized(probe: Probe, layer: str, statistics: _Statistics) -> tuple[float, ...]:
+    """The losses of the training run again with that layer's input brought to mean 0 and standard deviation 1.
+
+    It starts from the same weights and takes the same batches.
+    """
+    prepared = probe.prepared
+    mean = torch.where(statistics.plain, 0.0, statistics.mean)
+    std = torch.where(statistics.plain, 1.0, statistics.std)
+    with workspace(prepared, seed=prepared.settings.seed) as work:
+        module = work.model.get_submodule(layer)
+
+        def standardize(_module: nn.Module, args: Any) -> Any:
+            value = args[0]
+            if not isinstance(value, Tensor) or value.requires_grad:
+                return None  # the layer is called again, on what it returned
+            shape = [1] * value.ndim
+            place = (1 if value.ndim == module.weight.ndim else 0) if isinstance(module, CONVOLUTIONS) else -1
+            shape[place] = len(mean)
+            centre, spread = mean.to(value).view(shape), std.to(value).view(shape)
+            return ((value - centre) / spread, *args[1:])
+
+        handle = module.register_forward_pre_hook(standardize)
+        try:
+            return losses_of_run(probe, work)
+        finally:
+            handle.remove()
+
+
+def losses_of_run(probe: Probe, work: Workspace) -> tuple[float, ...]:
+    """The losses of as many steps as the training run takes, on the same batches; it ends where one is not finite."""
+    prepared = probe.prepared
+    losses: list[float] = []
+    seed_everything(prepared.settings.seed)
+    batches = endless(prepared.train)
+    for step in range(prepared.settings.steps):
+        probe.tick(step, prepared.settings.steps)
+        batch = work.to_device(next(batches))
+        work.clear_gradients()
+        _, loss = work.step(batch)
+        losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]):
+            break
+        work.backward(loss)
+        work.update(batch)
+    return tuple(losses)

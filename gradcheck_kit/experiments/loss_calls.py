@@ -1,0 +1,77 @@
+"""Which loss functions of torch's one training step calls: a class, a function and a user's own wrapper look alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.facts import LossCall, LossCalls
+from gradcheck_kit.target.batches import endless
+from gradcheck_kit.target.workspace import workspace
+
+FUNCTIONS = ("cross_entropy", "nll_loss", "binary_cross_entropy_with_logits", "binary_cross_entropy")
+MOST = 8  # calls that are kept
+
+
+def watch_loss_calls(probe: Probe) -> LossCalls:
+    """The classification losses that torch provides, as they are called for the first batch."""
+    prepared = probe.prepared
+    with workspace(prepared, seed=prepared.settings.seed) as work:
+        batch = work.to_device(next(endless(prepared.train)))
+        with _Watch() as watch:
+            _, loss = work.step(batch)
+        if not watch.seen:
+            raise NotApplicable("the training step calls none of torch's classification losses")
+        calls = tuple(_call(name, given, loss) for name, given in watch.seen)
+    return LossCalls(calls)
+
+
+class _Watch(TorchFunctionMode):
+    """Keeps the arguments of the losses; what they call inside is not seen, because torch disables the mode there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, Any]]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        if name in FUNCTIONS and func is getattr(torch.nn.functional, name) and len(self.seen) < MOST:
+            given = dict(zip(("input", "target", "weight"), args, strict=False)) | (kwargs or {})
+            self.seen.append((name, given | {"result": result}))
+        return result
+
+
+def _call(name: str, given: dict[str, Any], loss: Tensor) -> LossCall:
+    scores, target, result = given["input"].detach(), given["target"].detach(), given["result"]
+    values = target.double() if target.device.type != "mps" else target.float()
+    empty = values.numel() == 0
+    sums = None
+    if name == "cross_entropy" and target.is_floating_point() and target.ndim and not empty:
+        totals = values.sum(1 if target.ndim > 1 else 0)
+        sums = (float(totals.min()), float(totals.max()))
+    return LossCall(
+        function=name,
+        input_shape=tuple(scores.shape),
+        target_shape=tuple(target.shape),
+        target_dtype=str(target.dtype).removeprefix("torch."),
+        target_minimum=None if empty else float(values.min()),
+        target_maximum=None if empty else float(values.max()),
+        target_sum=sums,
+        weighted=given.get("weight") is not None or given.get("pos_weight") is not None,
+        reduction=str(given.get("reduction", "mean")),
+        is_the_loss=isinstance(result, Tensor) and result.numel() == 1 and result.grad_fn is not None
+        and (result is loss or loss.grad_fn is result.grad_fn or _only_reshaped(loss, result)),
+    )  # fmt: skip
+
+
+def _only_reshaped(loss: Tensor, result: Tensor) -> bool:
+    """A scalar that was viewed as a scalar is still the same number."""
+    node = loss.grad_fn
+    while node is not None and node.name().startswith(("ViewBackward", "ReshapeAliasBackward", "UnsafeViewBackward")):
+        node = node.next_functions[0][0]
+    return node is result.grad_fn

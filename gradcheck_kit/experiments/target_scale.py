@@ -1,0 +1,94 @@
+"""How large the numbers are that a regression is to predict, and whether standardising them helps.
+
+As with inputs no threshold says that a scale hurts. Where the run does not learn, the same run on standardised
+targets tells.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.experiments.constant_loss import constant_loss
+from gradcheck_kit.experiments.input_scale import losses_of_run
+from gradcheck_kit.facts import TargetScale, Training
+from gradcheck_kit.target.keep import keep_random_state, kept_generators
+from gradcheck_kit.target.workspace import seed_everything, workspace
+
+BATCHES = 8
+MOST_COLUMNS = 64  # beyond which a target is an image or a sequence, whose numbers have one scale
+
+
+def measure_target_scale(probe: Probe) -> TargetScale:
+    """Mean and spread per column, and where they are odd and the run does not learn, the run again."""
+    prepared, task = probe.prepared, probe.prepared.task
+    training: Training | None = probe.facts.get(Training)
+    if prepared.synthetic:
+        raise NotApplicable("the data is made up")
+    if task.training_step is not None or task.loss_fn is None or task.loss_style not in ("plain", "main"):
+        raise NotApplicable("the loss does not compare one output with one target")
+    if task.classes_from:
+        raise NotApplicable("the targets are classes")
+    with keep_random_state(), kept_generators(prepared.train):
+        seed_everything(prepared.settings.seed)
+        targets = [_target(task.target(batch)) for batch in itertools.islice(prepared.train, BATCHES)]
+    columns = {t.shape[1] for t in targets}
+    values = torch.cat([t if len(columns) == 1 and t.shape[1] <= MOST_COLUMNS else t.reshape(-1, 1) for t in targets])
+    mean, std = values.mean(0), values.std(0, correction=0)
+    low, high = float(values.min()), float(values.max())
+    scales = [
+        TargetScale(len(mean), i, float(m), float(s), low, high, (), None)
+        for i, (m, s) in enumerate(zip(mean, std, strict=True))
+    ]
+    scale = max(scales, key=lambda one: (one.odd, math.hypot(one.mean, one.std)))
+    if training is None or not training.harm or prepared.settings.quick or not scale.odd:
+        return scale
+    losses, constant = _run_standardized(probe, mean, std)
+    return replace(scale, standardized_losses=losses, standardized_constant_loss=constant)
+
+
+def _target(target: Any) -> Tensor:
+    if not isinstance(target, Tensor) or not target.is_floating_point() or not target.numel():
+        raise NotApplicable("the target is no tensor of numbers")
+    rows = target.detach().double().cpu().reshape(len(target) if target.ndim else 1, -1)
+    if not bool(torch.isfinite(rows).all()):
+        raise NotApplicable("the targets hold NaN or infinity")
+    return rows
+
+
+def _run_standardized(probe: Probe, mean: Tensor, std: Tensor) -> tuple[tuple[float, ...], float | None]:
+    """The losses of the training run again on standardised targets, and what a constant prediction reaches there."""
+    prepared = probe.prepared
+    spread = torch.where(std == 0, 1.0, std)
+
+    def standardized(target: Tensor) -> Tensor:
+        flat = target.reshape(len(target) if target.ndim else 1, -1)
+        return ((flat - mean.to(flat)) / spread.to(flat)).reshape(target.shape)
+
+    with workspace(prepared, seed=prepared.settings.seed) as work:
+        loss_fn = work.task.loss_fn
+        assert loss_fn is not None
+        seen: list[tuple[Tensor, tuple[int, ...]]] = []
+
+        def loss_of(output: Any, target: Tensor) -> Any:
+            scaled = standardized(target)
+            if len(seen) < BATCHES and isinstance(output, Tensor):
+                seen.append((scaled, tuple(output.shape)))
+            return loss_fn(output, scaled)
+
+        own = work.task
+        work.task = replace(own, loss_fn=loss_of)
+        try:
+            losses = losses_of_run(probe, work)
+        except Exception:  # noqa: BLE001  # a loss of positive numbers, as Poisson's, does not take these
+            return (), None
+        finally:
+            work.task = own
+        found = constant_loss(work, seen)
+    return losses, found.loss if found else None

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from gradcheck_kit.facts import DataSummary, Evaluation, LossCalls
+from gradcheck_kit.rule import Bar, Finding, Skip, rule
+
+ENOUGH = 20  # test samples of a class, of which even a poor model gets one right
+
+
+@rule("GK504", needs=(DataSummary, LossCalls, Evaluation), severity="warning")
+def class_imbalance(
+    data: DataSummary, loss_calls: LossCalls, evaluation: Evaluation, *, ratio: float = 10.0
+) -> Iterator[Finding]:
+    """The commonest class has more than `ratio` times the samples of another, which the model then never predicts.
+
+    Silent where the loss is weighted or focal, or the sampler is: somebody has seen to it.
+    """
+    if data.synthetic:
+        raise Skip("the data is made up")
+    if not data.label_batches or len(data.labels) < 2:
+        raise Skip("there are no class labels, one per sample")
+    if any(target.mean is None or math.isnan(target.mean) for target in data.targets):
+        raise Skip("the labels hold NaN (see non-finite-input)")
+    if data.order in ("weighted", "own"):
+        raise Skip("the loader has a sampler of its own")
+    if data.order == "sequential" and data.spread_labels:
+        raise Skip("the data is read in its order, so the first batches do not tell how common a class is")
+    counts = dict(data.labels)
+    commonest = max(counts, key=lambda label: counts[label])
+    if counts[commonest] <= ratio * min(counts.values()):
+        return
+    if len(loss_calls.calls) != 1 or not loss_calls.calls[0].is_the_loss or loss_calls.calls[0].weighted:
+        raise Skip("the loss is weighted, or more than a plain cross-entropy")
+    predicted = dict(evaluation.predicted)
+    tested = {c.label: c for c in evaluation.per_class}
+    missed = [
+        label
+        for label, count in counts.items()
+        if counts[commonest] > ratio * count
+        and label in tested
+        and tested[label].total >= ENOUGH
+        and not tested[label].correct
+        and not predicted.get(label)
+    ]
+    if not missed:
+        raise Skip(
+            f"classes differ by {counts[commonest] / min(counts.values()):.0f} times, and none is left out for it"
+        )
+    rarest = min(missed, key=lambda label: counts[label])
+    yield Finding(
+        where="labels",
+        message=f"Class {commonest} has {counts[commonest]:,} of {data.samples:,} samples and class {rarest} "
+        f"{counts[rarest]:,}, {counts[commonest] / counts[rarest]:.0f} times fewer (up to {ratio:g} is balanced); of "
+        f"{tested[rarest].total:,} test samples of class {rarest} the model recognises 0 and never answers {rarest}.",
+        evidence={"ratio": counts[commonest] / counts[rarest], "limit": ratio, "missed": missed},
+        fixes=tuple(_fixes(counts, binary="binary" in loss_calls.calls[0].function)),
+        profile=tuple(Bar(f"class {label}", "samples", float(count)) for label, count in sorted(counts.items())[:12]),
+    )
+
+
+def _fixes(counts: dict[int, int], *, binary: bool) -> Iterator[str]:
+    total = sum(counts.values())
+    if binary and counts.get(1) and counts.get(0):
+        yield f"Give the loss pos_weight=torch.tensor({counts[0] / counts[1]:.3g}), negatives over positives."
+    elif sorted(counts) == list(range(len(counts))) and len(counts) <= 12:
+        weights = ", ".join(f"{total / (len(counts) * counts[label]):.3g}" for label in sorted(counts))
+        yield f"Give the loss weights, CrossEntropyLoss(weight=torch.tensor([{weights}]))."
+    else:
+        yield "Give the loss weights, one per class: total / (classes * count), with the counts of the training data."
+    yield "Draw rare classes more often: torch.utils.data.WeightedRandomSampler with 1 / count of each sample's class."

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from gradcheck_kit.facts import DataSummary
+from gradcheck_kit.rule import Finding, Skip, listed, rule
+
+
+@rule("GK506", needs=(DataSummary,), explains=("GK205", "GK601"))
+def duplicate_batches(data: DataSummary, *, p: float = 1e-6) -> Iterator[Finding]:
+    """Batches of one epoch are equal to the last bit, and not by chance (probability below `p`), or workers repeat.
+
+    One batch again and again is full-batch training, and the same ones in turn are an epoch that repeats: both are
+    somebody's intent.
+    """
+    if data.synthetic:
+        raise Skip("the data is made up")
+    if data.workers_repeat:
+        yield _of_workers(data)
+        return
+    if data.order == "stream":
+        raise Skip("a stream may draw its samples as it likes")
+    if data.batches < 2:
+        raise Skip("there is one batch only")
+    copies = [i for i, first in enumerate(data.same_as) if first != i]
+    if copies and min(data.sizes) >= 4 and len(set(data.same_as)) == 1 and max(data.distinct) == 1:
+        yield _of_samples(data)
+        return
+    if not math.isfinite(data.same_chance):
+        raise Skip("how probable equal batches are is not known")
+    if not copies:
+        return
+    if _in_turn(data.same_as):
+        raise Skip("the batches repeat in turn, as in full-batch training or a stream that starts again")
+    copies = [i for i in copies if data.distinct[i] >= max(4, data.sizes[i] / 2)]
+    if not copies or data.same_chance >= p:
+        raise Skip("some batches are equal, which may be chance: they are small or hold few different samples")
+    pairs = [f"{i} (as {data.same_as[i]})" for i in copies]
+    chosen = {"sequential": "in order", "shuffled": "shuffled"}.get(data.order)
+    yield Finding(
+        where=data.source,
+        message=f"{len(copies)} of the first {data.batches} batches of an epoch equal an earlier one to the last bit: "
+        f"{listed(pairs, 6)}" + (f", though the loader reads its {data.dataset_size:,} samples {chosen}." if chosen and
+        data.dataset_size else "."),
+        evidence={"equal": len(copies), "batches": data.batches, "chance": data.same_chance, "limit": 0},
+        fixes=(
+            "Return sample `index` from __getitem__, and copy what a buffer that is filled again would overwrite."
+            if chosen
+            else "Draw every sample once per epoch: use shuffle=True in place of the sampler, and make its generator "
+            "once and not in __iter__.",
+        ),
+        severity=None if chosen else "warning",
+    )  # fmt: skip
+
+
+def _in_turn(same_as: tuple[int, ...]) -> bool:
+    """Whether the first few batches come again and again in the same order."""
+    period = next((i for i, first in enumerate(same_as) if first != i), len(same_as))
+    return all(first == i % period for i, first in enumerate(same_as))
+
+
+def _of_samples(data: DataSummary) -> Finding:
+    return Finding(
+        where=data.source,
+        message=f"All {data.samples:,} samples of the first {data.batches} batches are one and the same"
+        + (f", of a data set that says it has {data.dataset_size:,}." if data.dataset_size else "."),
+        evidence={"distinct": 1, "samples": data.samples, "limit": 2},
+        fixes=("Use the index in __getitem__: it returns the same sample for all of them.",),
+        severity=None if (data.dataset_size or 0) > 1 and _varies(data) else "warning",
+    )
+
+
+def _varies(data: DataSummary) -> bool:
+    """Whether a sample holds different numbers: one of zeros is a placeholder."""
+    return any(s.minimum != s.maximum for s in data.inputs)
+
+
+def _of_workers(data: DataSummary) -> Finding:
+    return Finding(
+        where=data.source,
+        message="Every worker of the loader yields the same samples: workers 0 and 1 begin with equal ones, so each "
+        "sample comes once per worker in every epoch.",
+        evidence={"distinct_workers": 1, "limit": 2},
+        fixes=(
+            "Split the stream in __iter__: info = torch.utils.data.get_worker_info(), then "
+            "itertools.islice(samples, info.id, None, info.num_workers).",
+            "Use num_workers=0, or a data set with __getitem__ and __len__.",
+        ),
+    )

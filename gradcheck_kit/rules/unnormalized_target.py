@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradcheck_kit.facts import RateTrial, TargetScale, Training
+from gradcheck_kit.rule import Finding, Skip, rule
+
+SYMPTOMS = ("GK102", "GK104", "GK105", "GK106", "GK203", "GK204", "GK205", "GK301", "GK606")
+
+
+@rule("GK502", needs=(TargetScale, Training), explains=SYMPTOMS)
+def unnormalized_target(scale: TargetScale, training: Training) -> Iterator[Finding]:
+    """The numbers to predict are far from mean 0 and standard deviation 1, and on standardised ones the run learns.
+
+    Without that proof a scale is no fault.
+    """
+    if training.synthetic:
+        raise Skip("the data is made up")
+    if not scale.odd:
+        return
+    numbers = (
+        f"the target has mean {scale.mean:.3g} and standard deviation {scale.std:.3g}"
+        + (f" in column {scale.column}" if scale.columns > 1 else "")
+        + f", and ranges from {scale.minimum:.3g} to {scale.maximum:.3g}"
+    )
+    harm = training.harm
+    if not harm:
+        raise Skip(f"{numbers}, and the run learns as it is")
+    if not scale.standardized_losses:
+        raise Skip(f"{numbers}, and whether standardising it helps was not tried")
+    again = RateTrial(1.0, scale.standardized_losses)
+    if not again.learned(scale.standardized_constant_loss):
+        raise Skip(f"{numbers}, and the same run on standardised targets does not learn either")
+    yield Finding(
+        where="target",
+        message=f"{numbers[0].upper()}{numbers[1:]}, and {harm}; on standardised targets the same run goes from "
+        f"{again.losses[0]:.3g} to {again.end:.3g}.",
+        evidence={"mean": scale.mean, "std": scale.std, "limit": 100, "standardized_end": again.end},
+        fixes=(
+            f"Standardise the target where the data is read, y = (y - {scale.mean:.3g}) / {scale.std:.3g}, and undo it "
+            f"on predictions: y * {scale.std:.3g} + {scale.mean:.3g}."
+            if scale.columns == 1
+            else "Standardise each column of the target, y = (y - mean) / std with those of the training data, and "
+            f"undo it on predictions (column {scale.column}: {scale.mean:.3g} and {scale.std:.3g}).",
+            *(
+                ("Learn the logarithm, torch.log(y), if errors matter in per cent.",)
+                if scale.minimum > 0 and scale.maximum > 100 * scale.minimum
+                else ()
+            ),
+        ),
+    )

@@ -1,0 +1,57 @@
+"""Training batches, normalised as in training and as in evaluation."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+import pytest
+import torch
+from torch import nn
+
+from gradcheck_kit.experiments import NotApplicable
+from gradcheck_kit.experiments.mode_gap import compare_modes
+from gradcheck_kit.experiments.training import train
+
+
+def normed(norm=None):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 16), norm or nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 2))
+
+
+def compared(probe):
+    train(probe)
+    return compare_modes(probe)
+
+
+def test_agrees_for_large_shuffled_batches(probe_of, blobs):
+    found = compared(probe_of(normed(), train=blobs(n=512, batch=64), lr=0.01, steps=40))
+    assert (found.layers, found.layer_type, found.samples, len(found.by_batch)) == (("1",), "BatchNorm1d", 64, 8)
+    assert fmean(found.by_average) == pytest.approx(fmean(found.by_batch), rel=0.2)
+
+
+def test_averages_statistics_anew_where_the_running_ones_are_young(probe_of, blobs):
+    found = compared(probe_of(normed(nn.BatchNorm1d(16, momentum=1e-4)), train=blobs(n=512, batch=64), lr=0.05))
+    assert fmean(found.by_running) > fmean(found.by_average)
+
+
+def test_sees_what_batches_of_two_cost(probe_of, blobs):
+    found = compared(probe_of(normed(), train=blobs(n=256, batch=2), lr=0.01, steps=60))
+    assert fmean(found.by_average) != pytest.approx(fmean(found.by_batch), rel=0.2)
+
+
+def test_is_not_made_without_a_layer_that_has_running_statistics(probe_of, blobs):
+    for model in (nn.Linear(4, 2), normed(nn.BatchNorm1d(16, track_running_stats=False)), normed(nn.LayerNorm(16))):
+        with pytest.raises(NotApplicable, match="running statistics"):
+            compared(probe_of(model, train=blobs()))
+
+
+def test_is_not_made_for_short_epochs(probe_of, blobs):
+    with pytest.raises(NotApplicable, match="fewer than 8 batches"):
+        compared(probe_of(normed(), train=blobs(n=64, batch=16)))
+
+
+def test_leaves_the_users_statistics_as_they_were(probe_of, blobs):
+    model = normed()
+    compared(probe_of(model, train=blobs(n=256, batch=16)))
+    assert int(model[1].num_batches_tracked) == 0
+    assert model[1].momentum == 0.1

@@ -1,0 +1,78 @@
+"""What a regression is to predict, and the same run on standardised targets."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from gradcheck_kit.experiments import NotApplicable
+from gradcheck_kit.experiments.target_scale import measure_target_scale
+from gradcheck_kit.experiments.training import train
+from gradcheck_kit.facts import Training
+
+
+@pytest.fixture
+def scale_of(probe_of):
+    def measure(y, loss_fn=None, *, x=None, model=None, **settings):
+        x = torch.randn(len(y), 4) if x is None else x
+        model = model or nn.Linear(4, y[0].numel())
+        loaded = DataLoader(TensorDataset(x, y), 32)
+        probe = probe_of(model, train=loaded, loss_fn=loss_fn or nn.MSELoss(), **settings)
+        probe.facts = {Training: train(probe)}
+        return measure_target_scale(probe)
+
+    return measure
+
+
+def slope(n=256):
+    x = torch.randn(n, 4)
+    return x, x[:, :1] * 5e4 + 2e5
+
+
+def test_measures_the_column_that_is_farthest_off(scale_of):
+    y = torch.randn(64, 3) * torch.tensor([1.0, 500.0, 1.0])
+    found = scale_of(y)
+    assert (found.columns, found.column) == (3, 1)
+    assert found.std == pytest.approx(float(y[:, 1].std(correction=0)), rel=1e-5)
+    assert found.odd
+
+
+def test_runs_again_where_the_run_does_not_learn(scale_of):
+    x, y = slope()
+    model = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 1))
+    found = scale_of(y, x=x, model=model, steps=60)
+    assert len(found.standardized_losses) == 60
+    assert found.standardized_losses[-1] < 0.9 * found.standardized_losses[0]
+    assert found.standardized_constant_loss == pytest.approx(1.0, abs=0.1)
+
+
+def test_does_not_run_again_with_quick_or_at_a_usual_scale(scale_of):
+    x, y = slope()
+    assert scale_of(y, x=x, quick=True).standardized_losses == ()
+    assert scale_of(y / 1e5, x=x).standardized_losses == ()
+
+
+def test_gives_up_where_the_loss_does_not_take_the_others(scale_of):
+    def of_positive_numbers(out, y):
+        if (y < 0).any():
+            raise ValueError("counts are positive")
+        return F.mse_loss(out, y)
+
+    x, y = slope()
+    found = scale_of(y.abs(), of_positive_numbers, x=x)
+    assert found.odd
+    assert found.standardized_losses == ()
+
+
+def test_is_not_made_for_classes(probe_of, blobs):
+    with pytest.raises(NotApplicable, match="classes"):
+        measure_target_scale(probe_of(nn.Linear(4, 2), train=blobs(), loss_fn=nn.CrossEntropyLoss()))
+
+
+def test_is_not_made_for_targets_with_nan(probe_of):
+    batch = torch.randn(8, 4), torch.full((8, 1), float("nan"))
+    with pytest.raises(NotApplicable, match="NaN"):
+        measure_target_scale(probe_of(nn.Linear(4, 1), train=[batch], loss_fn=nn.MSELoss()))

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import pytest
+
+from gradcheck_kit.facts import ClassAccuracy
+from gradcheck_kit.rule import Skip
+from gradcheck_kit.rules.class_imbalance import class_imbalance
+from gradcheck_kit.testing import apply, data_summary, evaluation, judge, loss_call, loss_calls, poisoned
+
+PLAIN = loss_calls()
+
+
+def labelled(*counts, **changes):
+    return data_summary(**{"labels": tuple(enumerate(counts)), "samples": sum(counts), **changes})
+
+
+def answers(*right, total=50, predicted=None):
+    """Test samples of classes 0, 1, ... of which so many are right."""
+    per_class = tuple(ClassAccuracy(label, correct, total) for label, correct in enumerate(right))
+    return evaluation(per_class=per_class, predicted=tuple(enumerate(predicted or right)))
+
+
+def test_it_names_the_class_that_is_left_out():
+    (finding,) = apply(class_imbalance, labelled(1000, 900, 20), PLAIN, answers(45, 45, 0))
+    assert finding.message == (
+        "Class 0 has 1,000 of 1,920 samples and class 2 20, 50 times fewer (up to 10 is balanced); of 50 test samples "
+        "of class 2 the model recognises 0 and never answers 2."
+    )
+    assert "weight=torch.tensor([0.64, 0.711, 32])" in finding.fixes[0]
+    assert [bar.value for bar in finding.profile] == [1000.0, 900.0, 20.0]
+
+
+def test_it_gives_the_weight_of_positives():
+    calls = loss_calls(loss_call("binary_cross_entropy_with_logits"))
+    (finding,) = apply(class_imbalance, labelled(980, 20), calls, answers(50, 0))
+    assert "pos_weight=torch.tensor(49)" in finding.fixes[0]
+
+
+def test_it_says_how_to_weigh_many_classes():
+    (finding,) = apply(class_imbalance, labelled(*[500] * 20, 10), PLAIN, answers(*[40] * 20, 0))
+    assert finding.fixes[0].startswith("Give the loss weights, one per class")
+
+
+def test_it_passes_balanced_classes():
+    assert apply(class_imbalance, labelled(500, 400, 60), PLAIN, answers(45, 45, 0)) == ()
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        answers(45, 45, 1),
+        answers(45, 45, 0, predicted=(50, 45, 5)),
+        answers(9, 9, 0, total=10),
+        evaluation(per_class=(), predicted=()),
+    ],
+    ids=["recognised", "answered", "too few", "not tested"],
+)
+def test_it_skips_where_no_class_is_left_out(results):
+    with pytest.raises(Skip, match="50 times, and none is left out"):
+        apply(class_imbalance, labelled(1000, 900, 20), PLAIN, results)
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        loss_calls(loss_call(weighted=True)),
+        loss_calls(loss_call(is_the_loss=False)),
+        loss_calls(loss_call(), loss_call()),
+    ],
+    ids=["weighted", "focal", "several"],
+)
+def test_it_skips_losses_that_are_not_plain(calls):
+    with pytest.raises(Skip, match="more than a plain cross-entropy"):
+        apply(class_imbalance, labelled(1000, 900, 20), calls, answers(45, 45, 0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"order": "weighted"}, "sampler of its own"),
+        ({"order": "own"}, "sampler of its own"),
+        ({"order": "sequential", "spread_labels": ((0, 16), (1, 16))}, "read in its order"),
+        ({"label_batches": ()}, "one per sample"),
+        ({"synthetic": True}, "made up"),
+    ],
+)
+def test_it_skips_what_does_not_tell(changes, reason):
+    with pytest.raises(Skip, match=reason):
+        apply(class_imbalance, labelled(1000, 900, 20, **changes), PLAIN, answers(45, 45, 0))
+
+
+def test_it_does_not_pass_numbers_that_are_all_nan():
+    facts = labelled(1000, 900, 20), PLAIN, answers(45, 45, 0)
+    assert judge(class_imbalance, *map(poisoned, facts)).status == "skipped"
+
+
+def test_it_takes_the_ratio_as_an_option():
+    assert apply(class_imbalance, labelled(1000, 900, 20), PLAIN, answers(45, 45, 0), ratio=60.0) == ()
