@@ -6,7 +6,15 @@ from gradcheck_kit.facts import EvalMode, ModeHolder
 from gradcheck_kit.rule import Finding, Skip, listed, rule
 
 
-@rule("GK604", needs=(EvalMode,), explains=("GK601", "GK602"))
+@rule(
+    "GK604",
+    needs=(EvalMode,),
+    explains=(
+        "GK405",
+        "GK601",
+        "GK602",
+    ),
+)
 def eval_mode_ignored(eval_mode: EvalMode) -> Iterator[Finding]:
     """Evaluation mode does not reach modules that compute something else in training mode: Dropout, BatchNorm.
 

@@ -9,7 +9,19 @@ from gradcheck_kit.rule import Finding, Skip, rule
 SLACK = 1e-2  # of a sum of probabilities: half precision has three digits
 
 
-@rule("GK508", needs=(LossCalls,), uses=(Training,), explains=("GK103", "GK106", "GK205", "GK601", "GK606"))
+@rule(
+    "GK508",
+    needs=(LossCalls,),
+    uses=(Training,),
+    explains=(
+        "GK103",
+        "GK106",
+        "GK205",
+        "GK403",
+        "GK601",
+        "GK606",
+    ),
+)
 def invalid_labels(loss_calls: LossCalls, training: Training | None) -> Iterator[Finding]:
     """A loss is given labels that it takes and that mean something else: outside 0 to 1, no probabilities, one class.
 

@@ -546,14 +546,14 @@ def sigmoid_output_for_standardised_targets():
     return classification(model, smooth_function(), None, nn.MSELoss())
 
 
-@fault("wrong-output-activation")
+@fault("invalid-labels", "wrong-output-activation")
 def binary_cross_entropy_of_standardised_images():
     model = nn.Sequential(nn.Flatten(), *mlp([256, 64, 16, 64, 256]), nn.Unflatten(1, (1, 16, 16)))
     make = images()
     return classification(model, changed(make, lambda x, y: (x, x)), None, nn.BCEWithLogitsLoss())
 
 
-@fault("wrong-output-activation")
+@fault("invalid-labels", "wrong-output-activation")
 def labels_of_minus_one_and_one():
     direction = torch.randn(20)
 
