@@ -213,7 +213,7 @@ def test_nan_in_the_data_is_a_finding_that_says_so(write):
     done = run("scan", "model.py", "--format", "json", cwd=write(text))
     report = json.loads(done.stdout)
     assert done.returncode == 1
-    assert report["causes"] == [{"code": "GK106", "rule": "non-finite"}]
+    assert report["causes"] == [{"code": "GK503", "rule": "non-finite-input"}]
     assert "the input batch" in next(o for o in report["outcomes"] if o["code"] == "GK106")["findings"][0]["message"]
 
 
