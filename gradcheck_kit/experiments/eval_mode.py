@@ -115,5 +115,5 @@ def differs(module: nn.Module) -> bool:
     if type(module).__module__.startswith("torch.nn."):
         return False
     # `self.training` in a forward of the user's own.
-    code = getattr(type(module).forward, "__code__", None)
+    code = getattr(getattr(type(module), "forward", None), "__code__", None)  # a ScriptModule's class has none
     return code is not None and "training" in code.co_names

@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.facts import FeatureScale, InputScale, Training
+from gradcheck_kit.observe.statistics import measurable
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.task import tensors
 from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
@@ -97,7 +98,7 @@ class _Entering:
             return
         value = args[0] if args else None
         # What requires a gradient came out of an embedding, a norm or another trained thing: it is no input any more.
-        if isinstance(value, Tensor) and value.is_floating_point() and not value.requires_grad and value.numel():
+        if isinstance(value, Tensor) and value.is_floating_point() and not value.requires_grad and measurable(value):
             if isinstance(module, CONVOLUTIONS):
                 self.axis = "channel"
                 dim = 1 if value.ndim == module.weight.ndim else 0

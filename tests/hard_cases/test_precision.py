@@ -130,7 +130,8 @@ def test_forward_and_loss_run_under_autocast_and_nothing_else_does(amp, healthy,
         seen.add(("loss", torch.is_autocast_enabled("cpu")))
         return F.cross_entropy(output, target)
 
-    healthy(Watching(), blobs(), loss_fn=loss_fn, amp=amp)
+    # Experiments that prove something exactly compute in float64, and say nothing of the precision in use.
+    healthy(Watching(), blobs(), loss_fn=loss_fn, amp=amp, select=["GK1", "GK2", "GK6"])
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}[amp]
     assert seen - {("loss", False)} == {("forward", half), ("loss", True)}
     assert not torch.is_autocast_enabled("cpu")
@@ -179,7 +180,7 @@ def test_a_run_of_which_every_step_is_skipped_gives_no_alarm(scan, blobs):
 
 @pytest.mark.parametrize("amp", AMP)
 def test_a_gradient_that_is_not_finite_whatever_its_scale_is_found(amp, found, blobs):
-    assert found(InfiniteSlope(), blobs(), amp=amp) == ["GK106"]
+    assert found(InfiniteSlope(), blobs(), amp=amp, ignore=["GK408"]) == ["GK106"]
 
 
 def test_a_gradient_that_goes_bad_after_skipped_steps_is_found(scan, blobs):
@@ -193,7 +194,7 @@ def test_a_gradient_that_goes_bad_after_skipped_steps_is_found(scan, blobs):
             h = self.a(x)
             return self.b(h + (h * 0).square().sum(1, keepdim=True).sqrt() if self.calls > 20 else h)
 
-    report = scan(Late(), blobs(), loss_fn=skipping(30.0), amp="fp16", steps=40)
+    report = scan(Late(), blobs(), loss_fn=skipping(30.0), amp="fp16", steps=40, ignore=["GK408"])
     assert [o.rule.code for o in report.causes] == ["GK106"]
 
 
