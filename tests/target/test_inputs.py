@@ -539,18 +539,3 @@ def test_it_finds_the_fixed_size_of_a_vision_transformer():
 
     build = partial(VisionTransformer, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8)
     assert made(build(image_size=48, patch_size=8)).description == "images 3x48x48"
-
-
-def test_samples_are_not_broadcast_against_each_other():
-    class Sum(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b, self.c = nn.Linear(4, 8), nn.Linear(6, 8), nn.Linear(2, 8)
-
-        def forward(self, x, y, z):
-            return self.a(x) + self.b(y) + self.c(z)
-
-    model = Sum()
-    for samples in (5, 7):
-        inputs = synthesize_inputs(model, samples, generator=torch.Generator().manual_seed(0))
-        assert samples not in model(*inputs.values).shape[1:]
