@@ -307,8 +307,7 @@ class LoopWatch:
         """Note where the first recorded step that is not finite went wrong."""
         if self.bad is not None:
             return
-        loss = next(reversed(self.losses.values()), None)
-        self.bad = first_non_finite(recorder, loss, self.steps, earliest=self._last_finite + 1)
+        self.bad = first_non_finite(recorder, self.losses.latest, self.steps, earliest=self._last_finite + 1)
         if self.bad is None:
             self._last_finite = self.steps
 

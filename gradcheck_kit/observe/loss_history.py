@@ -21,7 +21,8 @@ class LossHistory:
     def __init__(self, most: int = MOST) -> None:
         self.window = 1  # steps in each mean
         self._most = most
-        self._means: list[float | Tensor] = []
+        self._known: list[float] = []  # means that have been read; NaN is `math.nan` itself
+        self._unread: list[Tensor] = []  # those after them
         self._waiting: list[Tensor] = []  # of the window that is not complete, at most CHUNK
         self._sum: Tensor | None = None  # of those of it that waited before
         self._count = 0
@@ -35,27 +36,34 @@ class LossHistory:
             self._sum = total if self._sum is None else self._sum + total
             self._waiting.clear()
         if self._count >= self.window and self._sum is not None:
-            self._means.append(self._sum / self.window if self.window > 1 else self._sum)
+            self._unread.append(self._sum / self.window if self.window > 1 else self._sum)
             self._sum, self._count = None, 0
-            if len(self._means) >= self._most:
+            if len(self._known) + len(self._unread) >= self._most:
                 self._halve()
 
     def _halve(self) -> None:
-        pairs = zip(self._means[::2], self._means[1::2], strict=False)
-        self._means = [(a + b) / 2 for a, b in pairs]
+        means: list[float | Tensor] = [*self._known, *self._unread]
+        pairs = [(a + b) / 2 for a, b in zip(means[::2], means[1::2], strict=False)]
+        known = len(self._known) // 2
+        self._known = [mean for mean in pairs[:known] if not isinstance(mean, Tensor)]
+        self._unread = [mean for mean in pairs[known:] if isinstance(mean, Tensor)]
         self.window *= 2
 
     @property
     def unread(self) -> list[Tensor]:
         """The means that are still on the device, oldest first."""
-        return [mean for mean in self._means if isinstance(mean, Tensor)]
+        return list(self._unread)
 
     def fill(self, values: Iterable[float]) -> None:
         """What the unread ones turned out to be."""
-        found = iter(values)
-        self._means = [next(found) if isinstance(mean, Tensor) else mean for mean in self._means]
+        self._known += [math.nan if math.isnan(value) else value for value in values]
+        self._unread.clear()
+
+    @property
+    def latest(self) -> float | None:
+        """The last mean that has been read."""
+        return self._known[-1] if self._known else None
 
     def values(self) -> tuple[float, ...]:
         """The means that have been read; NaN is `math.nan` itself."""
-        known = (mean for mean in self._means if not isinstance(mean, Tensor))
-        return tuple(math.nan if math.isnan(mean) else mean for mean in known)
+        return tuple(self._known)

@@ -141,8 +141,13 @@ class Recorder:
         self._active = self.activations
 
     def returned(self, module: nn.Module, output: Any, *, again: bool = False) -> None:
-        if self._following or again:
+        if not self._following and not again:
+            return
+        if self._active is None:
             self.outputs.returned(module, output, again=again)
+        else:  # what is asked of the output here is no function of the user's
+            with torch._C.DisableTorchFunction():  # noqa: SLF001
+                self.outputs.returned(module, output, again=again)
 
     def ended(self, _module: nn.Module, output: Any) -> None:
         active, self._active = self._active, None

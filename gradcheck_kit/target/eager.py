@@ -18,6 +18,8 @@ _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 def compiled_parts(model: nn.Module) -> list[str]:
     """Names of the modules that torch.compile or `.compile()` was called on, as the eager model has them."""
+    if "torch._dynamo" not in sys.modules:  # which both of them import
+        return []
     return list(
         dict.fromkeys(
             plain_name(name)

@@ -1,8 +1,8 @@
 """What watching costs, as a ratio to the plain loop: python tests/benchmarks/overhead.py [--threads 1] [--rounds 7]
 
 In each round the plain loop and each watched one run in turn, in one process; what is printed is the median over
-rounds of the ratio of process times. A loop is 300 steps where `Monitor` runs as people have it, 20 where every step is
-recorded, 60 for the probe's own. Other tools are measured when they are installed:
+rounds of the ratio of process times. A loop is 300 steps where `Monitor` runs as people have it, 60 where every step is
+recorded and for the probe's own. Other tools are measured when they are installed:
 pip install torchmortem torch-audit wandb
 """
 
@@ -92,11 +92,11 @@ def wandb(loop, steps):
 
 WAYS = {
     "Monitor, as it comes, over 300 steps": (monitor(), 300),
-    "Monitor(every=1, activations=False)": (monitor(every=1, activations=False), 20),
-    "Monitor(every=1)": (monitor(every=1), 20),
-    "torch-audit, every step": (torch_audit, 20),
-    "wandb.watch, log_freq=1": (wandb, 20),
-    "torchmortem, as it comes": (torchmortem, 20),
+    "Monitor(every=1, activations=False)": (monitor(every=1, activations=False), 60),
+    "Monitor(every=1)": (monitor(every=1), 60),
+    "torch-audit, every step": (torch_audit, 60),
+    "wandb.watch, log_freq=1": (wandb, 60),
+    "torchmortem, as it comes": (torchmortem, 60),
 }
 NEEDS = {torch_audit: "torch_audit", wandb: "wandb", torchmortem: "torchmortem"}
 
