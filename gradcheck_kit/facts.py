@@ -243,8 +243,8 @@ class Training:
 
     @property
     def _came_down_in_few_steps(self) -> bool:
-        """A fifth less than at the start, in too few steps for a trend among noisy batches to be significant."""
-        return self.loss_steps < 20 and not self.at_chance and self.last_loss < 0.8 * self.first_loss
+        """A tenth less than at the start, in too few steps for a trend among noisy batches to be significant."""
+        return self.loss_steps < 20 and not self.at_chance and self.last_loss < 0.9 * self.first_loss
 
     @property
     def harm(self) -> str:
