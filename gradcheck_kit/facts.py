@@ -38,7 +38,7 @@ class WiredParameter:
     trainable: bool
     optimized: bool  # some optimizer owns it
     gradient: str  # after one backward pass: "none", "zero" (exactly, everywhere), "nonzero" or "nonfinite"
-    matters: bool | None = None  # where there was none: whether other values of its layer change the loss
+    matters: bool | None = None  # where it got none, or zero: whether other values of its layer change the loss
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,26 +88,33 @@ def _with_influence(
 ) -> Iterable[WiredParameter]:
     """For trainable layers without a gradient: does the loss change when their values do?
 
-    If it does, something cut the gradient; if it does not, nobody uses what they compute.
+    If it does, something cut the gradient; if it does not, nobody uses what they compute. Layers whose gradient is
+    exactly zero are tried all together: of a pair of zeros neither matters alone.
     """
-    silent = list(dict.fromkeys(p.layer for p in parameters if p.trainable and p.gradient == "none"))[:MOST_PERTURBED]
-    if not silent:
+    absent, zero = (
+        list(dict.fromkeys(p.layer for p in parameters if p.trainable and p.gradient == kind))
+        for kind in ("none", "zero")
+    )
+    trials = [("none", [layer]) for layer in absent[:MOST_PERTURBED]] + ([("zero", zero)] if zero else [])
+    if not trials:
         return parameters
-    matters: dict[str, bool] = {}
+    matters: dict[tuple[str, str], bool | None] = {}
     tensors = dict(work.model.named_parameters())
     with torch.no_grad():
         before = _loss_again(work, batch, seed)
         if _loss_again(work, batch, seed) != before:
             return parameters  # the model draws numbers of its own: a difference would prove nothing
-        for layer in silent:
-            own = [tensors[p.name] for p in parameters if p.layer == layer and p.gradient == "none"]
+        for gradient, layers in trials:
+            own = [tensors[p.name] for p in parameters if p.layer in layers and p.gradient == gradient]
             kept = [t.clone() for t in own]
             for tensor in own:
                 tensor.add_(torch.randn_like(tensor) * (1 + tensor.abs().mean()))
-            matters[layer] = _loss_again(work, batch, seed) != before
+            changes = _loss_again(work, batch, seed) != before
+            if not changes or len(layers) == 1:  # which of several it is that matters is not known
+                matters.update({(layer, gradient): changes for layer in layers})
             for tensor, value in zip(own, kept, strict=True):
                 tensor.copy_(value)
-    return [replace(p, matters=matters.get(p.layer)) if p.gradient == "none" else p for p in parameters]
+    return [replace(p, matters=matters.get((p.layer, p.gradient))) for p in parameters]
 
 
 def _loss_again(work: Workspace, batch: Any, seed: int) -> float:

@@ -29,6 +29,10 @@ def no_gradient(training: Training, wiring: Wiring | None) -> Iterator[Finding]:
     resting = [p for p in without if _rests(p, training)]
     useless = {p.name for p in wiring.parameters if p.matters is False} if wiring is not None else set()
     loose = [p for p in without if p not in resting and p.name in useless and not _beside_a_used_weight(p, training)]
+    zero = [p for p in loose if any(g is not None for g in p.gradient_rms)]
+    if not _flows_around(training, zero):  # all that comes before them is cut off as well
+        loose = [p for p in loose if p not in zero]
+        useless -= {p.name for p in zero}
     weights = {p.layer for p in without if p.is_weight}
     # A loss that compares outputs with each other does not depend on a bias that they share.
     cut = [

@@ -137,3 +137,27 @@ def test_proves_no_influence_of_a_model_that_draws_numbers_of_its_own(probe_of, 
 
     wiring = look_at_wiring(probe_of(Net(), train=blobs(), loss_fn=lambda out, y: out.square().mean() + 0 * y.sum()))
     assert {p.matters for p in wiring.parameters if p.layer == "unused"} == {None}
+
+
+class Branches(nn.Module):
+    """Two layers whose product with zero, or with each other, is added to the output."""
+
+    def __init__(self, joined):
+        super().__init__()
+        self.stem, self.a, self.b, self.head = (nn.Linear(4, 4) for _ in range(4))
+        self.joined = joined
+        for layer in (self.a, self.b):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x):
+        h = self.stem(x)
+        return self.head(h + (self.a(h) * self.b(h) if self.joined else 0 * self.a(h) + 0 * self.b(h)))
+
+
+@pytest.mark.parametrize(("joined", "matters"), [(False, {False}), (True, {None})])
+def test_tries_layers_whose_gradient_is_zero_all_together(joined, matters, probe_of, blobs):
+    found = look_at_wiring(probe_of(Branches(joined), train=blobs())).parameters
+    branches = [p for p in found if p.layer in ("a", "b")]
+    assert {p.gradient for p in branches} == {"zero"}
+    assert {p.matters for p in branches} == matters

@@ -107,6 +107,30 @@ def test_it_fails_a_zero_gradient_that_flows_around_a_layer_in_a_run_that_does_n
     assert finding.severity is None
 
 
+def zero_wired(*layers):
+    return wiring(
+        parameters=tuple(
+            wired_parameter(f"{layer}.{kind}", gradient="zero", matters=False)
+            for layer in layers
+            for kind in ("weight", "bias")
+        )
+    )
+
+
+def test_it_warns_of_a_zero_gradient_of_a_branch_without_influence_also_in_a_run_that_does_not_learn():
+    """Queries of all tokens but the one that is read, as at the end of an MViT."""
+    records = training(**stack([1e-3, 0.0, 1e-3]), losses=flat())
+    (finding,) = apply(no_gradient, records, zero_wired("2"))
+    assert "2: the loss is the same whatever values each of 2 parameters has" in finding.message
+    assert finding.severity == "warning"
+
+
+def test_it_fails_a_zero_gradient_without_influence_below_which_nothing_learns():
+    (finding,) = apply(no_gradient, training(**stack([0.0, 0.0, 1e-3]), losses=flat()), zero_wired("0", "2"))
+    assert finding.severity is None
+    assert finding.where == "0"
+
+
 def test_it_warns_of_a_zero_gradient_of_a_parameter_beside_layers_that_get_one():
     """The table of relative positions where the maps have shrunk to one pixel, as at the end of a LeViT."""
     outputs = tuple(output(name, order=place) for place, name in enumerate(("attn.qkv", "attn", "head")))
