@@ -91,12 +91,26 @@ def test_it_is_probed_without_a_trace_and_without_an_alarm(name):
     assert report.passed
 
 
+def fits(name):
+    parameters, *_ = published(name)
+    return not (math.isfinite(parameters) and 4 * COPIES * parameters > MEMORY * 2**30 * 0.75)
+
+
+@pytest.mark.zoo_long
+@pytest.mark.parametrize("name", models.list_models(module=models))
+def test_ten_steps_on_handwritten_digits_raise_no_alarm(name):
+    if not fits(name):
+        pytest.skip(f"it does not fit into {MEMORY} GiB {COPIES} times")
+    report = probed(name, data="digits", steps=10, batch_size=4, quick=True)
+    assert judged(report, "failed") == []
+    assert report.passed
+
+
 @pytest.mark.zoo_long
 @pytest.mark.parametrize("name", NAMES)
 def test_a_probe_long_enough_to_judge_raises_no_alarm(name, record_property):
-    parameters, *_ = published(name)
-    if math.isfinite(parameters) and 4 * COPIES * parameters > MEMORY * 2**30 * 0.75:
-        pytest.skip(f"{parameters / 1e6:.0f} million parameters do not fit into {MEMORY} GiB {COPIES} times")
+    if not fits(name):
+        pytest.skip(f"it does not fit into {MEMORY} GiB {COPIES} times")
     report = probed(name, steps=10, batch_size=4, quick=True)
     assert judged(report, "failed") == []
     assert report.passed
