@@ -242,9 +242,17 @@ class Training:
         return max(1.0, worst / first) if math.isfinite(first) and first > 0 else 1.0
 
     @property
+    def _near_chance_from_the_start(self) -> bool:
+        return self.constant_loss is not None and self.first_loss <= 1.2 * self.constant_loss
+
+    @property
     def _came_down_in_few_steps(self) -> bool:
-        """A tenth less than at the start, in too few steps for a trend among noisy batches to be significant."""
-        return self.loss_steps < 20 and not self.at_chance and self.last_loss < 0.9 * self.first_loss
+        """A tenth less than at the start, in too few steps for a trend among noisy batches to be significant.
+
+        A first loss far above chance comes down to chance first.
+        """
+        down = self.loss_steps < 20 and self.last_loss < 0.9 * self.first_loss
+        return down and not (self.at_chance and self._near_chance_from_the_start)
 
     @property
     def harm(self) -> str:
@@ -269,8 +277,9 @@ class Training:
         if not falling or (self.at_chance and rise > -0.01 * abs(self.first_loss)):
             return f"the loss did not fall: {self.first_loss:.3g} at the start, {self.last_loss:.3g} at the end"
         # Coming down to chance from far above is progress; wandering about it is none, whichever way it goes.
-        never_left = chance is not None and self.last_loss >= 0.98 * chance and self.first_loss <= 1.2 * chance
-        if self.at_chance and (never_left or not self.trend(0.5) < -1.64):
+        never_left = chance is not None and self.last_loss >= 0.98 * chance and self._near_chance_from_the_start
+        moving = self.trend(0.5) < -1.64 or self._came_down_in_few_steps
+        if self.at_chance and (never_left or not moving):
             return (
                 f"the loss stays at {self.last_loss:.3g}, no better than always predicting "
                 f"{self.constant_prediction} ({self.constant_loss:.3g})"

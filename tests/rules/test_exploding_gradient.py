@@ -102,6 +102,12 @@ def test_it_does_not_call_a_short_run_stuck_whose_noisy_loss_came_down():
     assert apply(exploding_gradient, stuck(GROWING_DOWN, losses=risen, constant_loss=None))
 
 
+def test_it_does_not_call_a_short_run_stuck_that_came_down_to_chance_from_far_above():
+    spike = (7.4, 6.1, 9.8, 5.0, 3.3, 2.4, 2.6, 2.0, 2.2, 2.1)
+    assert apply(exploding_gradient, stuck(GROWING_DOWN, losses=spike, constant_loss=1.9)) == ()
+    assert apply(exploding_gradient, stuck(GROWING_DOWN, losses=(2.1,) * 8 + (2.2, 1.8), constant_loss=1.9))
+
+
 def test_it_skips_a_run_without_finite_gradients():
     with pytest.raises(Skip, match="no finite gradient was recorded"):
         apply(exploding_gradient, poisoned(training()))
