@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -24,7 +25,7 @@ def base(make: Base) -> Base:
     return make
 
 
-def batches(make, train=1536, test=512, batch=64, change=None, change_test=None, **options):
+def batches(make, *, train=1536, test=512, batch=64, change=None, change_test=None, **options):
     """Loaders of training and test data. `change` alters both, `change_test` what comes of it for the test alone."""
     change = change or (lambda *columns: columns)
     change_test = change_test or (lambda *columns: columns)
@@ -91,7 +92,7 @@ class SeluNet(nn.Module):
     def __init__(self, depth=7, activation=None, std=None, always_drop=False):
         super().__init__()
         widths = [12, *[64] * depth]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.head, self.activation, self.always_drop = nn.Linear(64, 3), activation or nn.SELU(), always_drop
         for layer in self.layers:
             nn.init.normal_(layer.weight, std=std or layer.in_features**-0.5)
@@ -170,6 +171,10 @@ class HeteroscedasticNet(nn.Module):
         return self.mean(h), self.positive(self.variance(h)) + 1e-6
 
 
+def as_column(x, y):
+    return x, y[:, None]
+
+
 def gaussian_loss(out, y):
     return F.gaussian_nll_loss(out[0], y, out[1])
 
@@ -178,9 +183,8 @@ def gaussian_loss(out, y):
 def mean_and_variance_regression(loss_fn=gaussian_loss, positive=F.softplus, column=True, **data):
     make = houses()
     model = HeteroscedasticNet(positive)
-    train, test = batches(
-        lambda n: (lambda x, y: (x, y[:, None] if column else y))(*make(n)), **{"batch": 32, **data}
-    )  # fmt: skip
+    one = make if not column else (lambda n: as_column(*make(n)))
+    train, test = batches(one, **{"batch": 32, **data})
     return Target(model, train, test, loss_fn, adam(model, 3e-3))
 
 
@@ -341,7 +345,7 @@ class ShapesCnn(nn.Module):
 
 @base
 def batchnorm_cnn_with_augmentation(
-    model=None, momentum=0.1, last=None, dropout=0.2, decay=5e-4, batch=32, lr=0.05, train=1280, test=512,
+    *, model=None, momentum=0.1, last=None, dropout=0.2, decay=5e-4, batch=32, lr=0.05, train=1280, test=512,
     change=None, change_test=None,
 ):  # fmt: skip
     make = shapes()
