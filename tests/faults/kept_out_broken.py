@@ -58,7 +58,7 @@ def heartbeats_through_twelve_sigmoid_convolutions():
     layers = []
     for i in range(12):
         layers += [nn.Conv1d(2 if i == 0 else 32, 32, 5, padding=2), nn.Sigmoid()]
-    return kept.one_dimensional_cnn_on_heartbeats(layers, optimizer=lambda m, lr: sgd(0.05)(m, lr))
+    return kept.one_dimensional_cnn_on_heartbeats(layers, optimizer=sgd(0.05))
 
 
 @fault(kept.selu_network_with_alpha_dropout, "vanishing-gradient", "bad-initialization")
@@ -1001,7 +1001,7 @@ def dropout_that_was_meant_to_keep():
 
 @fault(kept.experts_with_a_balancing_loss, "cannot-fit-one-batch")
 def network_with_a_neck_of_one_unit():
-    target = kept.experts_with_a_balancing_loss(lambda out, y: F.cross_entropy(out, y))
+    target = kept.experts_with_a_balancing_loss(F.cross_entropy)
     target.model = nn.Sequential(nn.Linear(12, 1), nn.Tanh(), nn.Linear(1, 3))
     target.optimizer = adam(target.model, 5e-3)
     return target
