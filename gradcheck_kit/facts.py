@@ -810,6 +810,30 @@ class TargetScale:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchRepetition:
+    """The loss of a batch beside the loss of the same samples two and three times; an average is the same each time."""
+
+    samples: int  # in a batch of the training run
+    losses: tuple[float, ...]  # of the samples once, twice and three times
+    loss: str  # how a person would name it
+    divisor: int | None  # that the loss was divided by to train again: numbers compared, or samples; None: not tried
+    divided_losses: tuple[float, ...]  # of that run, from the same start on the same batches
+
+    @property
+    def share(self) -> float:
+        """How much of the loss grows with the batch: 0.0 for an average, 1.0 for a sum, NaN when that is not known.
+
+        What grows otherwise, as a sum over pairs does, or does not grow in proportion, counts as no sum.
+        """
+        once, twice, thrice = self.losses
+        if once == 0 or not all(map(math.isfinite, self.losses)):
+            return math.nan
+        if not abs((thrice - twice) - (twice - once)) <= 1e-3 * abs(once):
+            return 0.0
+        return (thrice - once) / 2 / once
+
+
+@dataclass(frozen=True, slots=True)
 class ModeGap:
     """The trained model's loss on training batches, normalised in three ways; everything else in evaluation mode."""
 
@@ -823,5 +847,5 @@ class ModeGap:
 
 FACTS: tuple[type, ...] = (
     Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, LossInputs, Symmetry, Linearity, DataSummary,
-    BatchMixing, FutureMixing, GradientCheck, LossCalls, EvalMode, InputScale, TargetScale, ModeGap,
+    BatchMixing, FutureMixing, GradientCheck, LossCalls, EvalMode, InputScale, TargetScale, ModeGap, BatchRepetition,
 )  # fmt: skip

@@ -21,6 +21,7 @@ from gradcheck_kit.facts import (
     ActivationRecord,
     BadValues,
     BatchMixing,
+    BatchRepetition,
     ClassAccuracy,
     DataSummary,
     EqualUnits,
@@ -267,6 +268,12 @@ def evaluation(**changes: Any) -> Evaluation:
         "largest_difference": 0.0,
     }
     return _build(Evaluation, healthy, changes)
+
+
+def batch_repetition(**changes: Any) -> BatchRepetition:
+    """An average over batches of 64: repeating the samples changes nothing."""
+    healthy = {"samples": 64, "losses": (CHANCE,) * 3, "loss": "CrossEntropyLoss"}
+    return _build(BatchRepetition, healthy, changes)
 
 
 def mode_holder(name: str = "1", **changes: Any) -> ModeHolder:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradcheck_kit.facts import (
     BatchMixing,
+    BatchRepetition,
     DataSummary,
     EvalMode,
     Evaluation,
@@ -66,6 +67,7 @@ class Experiment:
 def built_in() -> tuple[Experiment, ...]:
     """The experiments, in the order in which they run."""
     from gradcheck_kit.experiments.batch_mixing import mix_batches
+    from gradcheck_kit.experiments.batch_repetition import repeat_batch
     from gradcheck_kit.experiments.data_summary import summarize_data
     from gradcheck_kit.experiments.eval_mode import look_at_eval_mode
     from gradcheck_kit.experiments.evaluation import evaluate
@@ -90,6 +92,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(Symmetry, look_at_symmetry),
         Experiment(LossCalls, watch_loss_calls),
         Experiment(Training, train),
+        Experiment(BatchRepetition, repeat_batch, after=(Training,)),
         Experiment(Linearity, look_at_linearity, after=(Training,)),
         Experiment(InputScale, measure_input_scale, after=(Training,)),
         Experiment(TargetScale, measure_target_scale, after=(Training,)),

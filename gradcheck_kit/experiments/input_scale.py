@@ -161,8 +161,11 @@ def _run_standardized(probe: Probe, layer: str, statistics: _Statistics) -> tupl
             handle.remove()
 
 
-def losses_of_run(probe: Probe, work: Workspace) -> tuple[float, ...]:
-    """The losses of as many steps as the training run takes, on the same batches; it ends where one is not finite."""
+def losses_of_run(probe: Probe, work: Workspace, *, divisor: float = 1.0) -> tuple[float, ...]:
+    """The losses of as many steps as the training run takes, on the same batches; it ends where one is not finite.
+
+    Each is divided before it is backpropagated, and told so.
+    """
     prepared = probe.prepared
     losses: list[float] = []
     seed_everything(prepared.settings.seed)
@@ -171,7 +174,7 @@ def losses_of_run(probe: Probe, work: Workspace) -> tuple[float, ...]:
         probe.tick(step, prepared.settings.steps)
         batch = work.to_device(next(batches))
         work.clear_gradients()
-        _, loss = work.step(batch)
+        loss = work.step(batch)[1] / divisor
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
             break

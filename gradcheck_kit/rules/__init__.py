@@ -30,6 +30,7 @@ from gradcheck_kit.rules.not_optimized import not_optimized
 from gradcheck_kit.rules.parameter_unchanged import parameter_unchanged
 from gradcheck_kit.rules.redundant_softmax import redundant_softmax
 from gradcheck_kit.rules.saturated_activation import saturated_activation
+from gradcheck_kit.rules.sum_reduction import sum_reduction
 from gradcheck_kit.rules.symmetric_initialization import symmetric_initialization
 from gradcheck_kit.rules.train_eval_gap import train_eval_gap
 from gradcheck_kit.rules.unnormalized_input import unnormalized_input
@@ -52,6 +53,7 @@ CATALOGUE: tuple[Rule, ...] = (
     learning_rate_too_high,
     learning_rate_too_low,
     loss_not_decreasing,
+    sum_reduction,
     initial_loss,
     symmetric_initialization,
     unregistered_module,

@@ -313,6 +313,44 @@ def regression_at_a_ten_millionth():
     return classification(model, smooth_function(), torch.optim.SGD(model.parameters(), lr=1e-7), nn.MSELoss())
 
 
+@fault("sum-reduction")
+def cross_entropy_summed_over_the_batch():
+    model = mlp([20, 64, 64, 4])
+    return classification(model, clusters(), sgd(model), nn.CrossEntropyLoss(reduction="sum"))
+
+
+@fault("sum-reduction")
+def handwritten_squared_error_with_sum():
+    model = mlp([10, 64, 64, 1])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    return classification(model, smooth_function(), optimizer, lambda out, y: ((out - y) ** 2).sum())
+
+
+@fault("sum-reduction")
+def segmentation_summed_over_pixels():
+    from bases import segmentation
+
+    target = segmentation()
+    target.loss_fn, target.optimizer = nn.CrossEntropyLoss(reduction="sum"), sgd(target.model)
+    return target
+
+
+@fault("sum-reduction")
+def a_loss_in_forward_that_is_summed():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 16, 3, 2), nn.Linear(16 * 49, 4)
+
+        def forward(self, x, labels):
+            logits = self.head(F.relu(self.conv(x)).flatten(1))
+            return logits, F.cross_entropy(logits, labels, reduction="sum")
+
+    model = Net()
+    train, _ = loaders(images())
+    return Target(model, train, None, None, sgd(model, 0.1))
+
+
 # ---- initialisation, model and loss ----
 
 

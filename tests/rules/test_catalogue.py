@@ -67,6 +67,10 @@ BAD = {
         testing.learning_rate_response({1.0: 2.3, 1000.0: 0.5}),
     ],
     "GK205": [trained(losses=testing.flat())],
+    "GK210": [
+        testing.batch_repetition(losses=(37.0, 74.0, 111.0), divisor=64, divided_losses=testing.falling()),
+        trained(losses=tuple(64 * loss for loss in reversed(testing.falling())), constant_loss=64 * 2.3),
+    ],
     "GK301": [trained(losses=(20.0,) * 60)],
     "GK302": [testing.symmetry(testing.equal_units(zero=False, spread=0.0))],
     "GK401": [testing.wiring(unregistered=(UnregisteredModule("hidden[0]", "Linear", 2, True, False),))],
@@ -146,7 +150,7 @@ def measured():
     """Healthy facts that one or two rules need."""
     return [
         testing.batch_mixing(), testing.future_mixing(), testing.gradient_check(), testing.data_summary(),
-        testing.loss_calls(), testing.eval_mode(),
+        testing.loss_calls(), testing.eval_mode(), testing.batch_repetition(),
     ]  # fmt: skip
 
 
