@@ -119,7 +119,7 @@ class Search:
         return self._odd
 
     def _of_one_rank(self, specs: Specs) -> Specs:
-        """The vectors among these inputs as such, if that keeps samples apart: (n, 1, d) and (n, d) add up to (n, n, d).
+        """The vectors among these inputs as such, if that keeps samples apart: (n, 1, d) + (n, d) has shape (n, n, d).
 
         What is meant to compare each sample with each other, as CLIP does, stays as it is.
         """
