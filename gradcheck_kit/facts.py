@@ -697,6 +697,19 @@ class FutureMixing:
 
 
 @dataclass(frozen=True, slots=True)
+class InputUse:
+    """Whether any other input changes the output, in evaluation mode and in training mode, by a single bit."""
+
+    changes: int  # other inputs that were tried
+    ignored: bool  # none did, before training and after it, and the output has no gradient in the input
+    inputs: tuple[tuple[int, ...], ...]  # the shapes of what was changed, of one batch; looked at where it is ignored
+    operation: MixingOperation | None  # at which the last thing that is made of the input is lost
+    unused: str  # or the module in which the last result was made that depends on the input, and goes nowhere
+    unused_type: str
+    targets_differ: bool | None  # between the samples of a batch; None: it has none, or they were not looked at
+
+
+@dataclass(frozen=True, slots=True)
 class FunctionCheck:
     """One custom autograd.Function: its backward against central differences, in float64, on what it was given."""
 
@@ -847,5 +860,6 @@ class ModeGap:
 
 FACTS: tuple[type, ...] = (
     Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, LossInputs, Symmetry, Linearity, DataSummary,
-    BatchMixing, FutureMixing, GradientCheck, LossCalls, EvalMode, InputScale, TargetScale, ModeGap, BatchRepetition,
+    BatchMixing, FutureMixing, InputUse, GradientCheck, LossCalls, EvalMode, InputScale, TargetScale, ModeGap,
+    BatchRepetition,
 )  # fmt: skip

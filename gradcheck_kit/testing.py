@@ -33,6 +33,7 @@ from gradcheck_kit.facts import (
     FutureMixing,
     GradientCheck,
     InputScale,
+    InputUse,
     LearningRateResponse,
     Linearity,
     LossCall,
@@ -469,6 +470,11 @@ def batch_mixing(**changes: Any) -> BatchMixing:
 def future_mixing(**changes: Any) -> FutureMixing:
     """Sixteen tokens of which the last was replaced, and no output before it moved."""
     return _build(FutureMixing, {"length": 16, "position": 15, "influence": 0.0}, changes)
+
+
+def input_use(**changes: Any) -> InputUse:
+    """An input whose first change changes the output."""
+    return _build(InputUse, {"changes": 1, "ignored": False}, changes)
 
 
 def function_check(function: str = "Swish", **changes: Any) -> FunctionCheck:

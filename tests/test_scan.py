@@ -187,6 +187,19 @@ def test_a_file_that_gives_no_verdict_gets_one_sentence(text, sentence, write):
     assert sentence in refusal(run("scan", "model.py", cwd=write(text)))
 
 
+ORDINAL = """
+def loss_fn(output, target):
+    above = (target[:, None] > torch.arange(3)).float()
+    return nn.functional.binary_cross_entropy_with_logits(output, above)
+"""
+
+
+def test_a_loss_of_ones_own_may_have_more_classes_than_the_model_has_outputs(write):
+    text = HEAD + DATA + MODEL.replace("32, 4)", "32, 3)") + ORDINAL
+    done = run("scan", "model.py", "--select", "GK404", "--steps", "2", cwd=write(text))
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

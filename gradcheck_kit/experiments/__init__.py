@@ -19,6 +19,7 @@ from gradcheck_kit.facts import (
     FutureMixing,
     GradientCheck,
     InputScale,
+    InputUse,
     LearningRateResponse,
     Linearity,
     LossCalls,
@@ -74,6 +75,7 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.future_mixing import mix_future
     from gradcheck_kit.experiments.gradient_check import check_gradients
     from gradcheck_kit.experiments.input_scale import measure_input_scale
+    from gradcheck_kit.experiments.input_use import look_at_input_use
     from gradcheck_kit.experiments.learning_rate_response import respond_to_learning_rates
     from gradcheck_kit.experiments.linearity import look_at_linearity
     from gradcheck_kit.experiments.loss_calls import watch_loss_calls
@@ -103,5 +105,6 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(OneBatchFit, fit_one_batch),
         Experiment(BatchMixing, mix_batches),
         Experiment(FutureMixing, mix_future),
+        Experiment(InputUse, look_at_input_use, after=(Training,)),
         Experiment(GradientCheck, check_gradients),
     )

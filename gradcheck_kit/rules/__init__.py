@@ -17,6 +17,7 @@ from gradcheck_kit.rules.eval_mode_ignored import eval_mode_ignored
 from gradcheck_kit.rules.eval_nondeterministic import eval_nondeterministic
 from gradcheck_kit.rules.exploding_gradient import exploding_gradient
 from gradcheck_kit.rules.initial_loss import initial_loss
+from gradcheck_kit.rules.input_ignored import input_ignored
 from gradcheck_kit.rules.invalid_labels import invalid_labels
 from gradcheck_kit.rules.learning_rate_too_high import learning_rate_too_high
 from gradcheck_kit.rules.learning_rate_too_low import learning_rate_too_low
@@ -62,6 +63,7 @@ CATALOGUE: tuple[Rule, ...] = (
     loss_broadcast,
     batch_leakage,
     causal_leakage,
+    input_ignored,
     no_nonlinearity,
     unnormalized_input,
     unnormalized_target,

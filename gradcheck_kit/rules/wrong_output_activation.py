@@ -14,7 +14,10 @@ RANGE = {
 }  # fmt: skip
 
 
-@rule("GK403", needs=(LossInputs,), uses=(Training,), explains=("GK103", "GK106", "GK204", "GK205", "GK601", "GK606"))
+@rule(
+    "GK403", needs=(LossInputs,), uses=(Training,),
+    explains=("GK103", "GK106", "GK204", "GK205", "GK407", "GK601", "GK606"),
+)  # fmt: skip
 def wrong_output_activation(
     loss_inputs: LossInputs, training: Training | None, *, unreachable: float = 0.1
 ) -> Iterator[Finding]:

@@ -25,7 +25,7 @@ from gradcheck_kit.target.input_specs import (
     layer_specs,
     tokens,
 )
-from gradcheck_kit.target.trial import Failure, Trial
+from gradcheck_kit.target.trial import Failure, Fit, Trial
 
 Call: TypeAlias = Literal["positional", "keyword", "mapping"]
 Shapes: TypeAlias = tuple[tuple[int, ...], ...]
@@ -111,12 +111,23 @@ class Search:
             elif self.plan.call == "mapping" and len(specs) < max(1, len(self.shapes)):
                 break  # forward does not look at what it is given
             elif outcome.good:
-                return specs
+                return self._of_one_rank(specs) if outcome.crossed else specs
             else:
                 self.failures[specs] = Failure("ValueError: the output has no row per sample", ValueError)
                 if self._odd is None:
                     self._odd, limit = specs, min(limit, self.trial.runs + RUNS_AFTER_ODD_FIT)
         return self._odd
+
+    def _of_one_rank(self, specs: Specs) -> Specs:
+        """The vectors among these inputs as such, if that keeps samples apart: (n, 1, d) + (n, d) has shape (n, n, d).
+
+        What is meant to compare each sample with each other, as CLIP does, stays as it is.
+        """
+        flat = tuple(floats(s.shape[-1]) if s.kind == "float" and s.shape[:-1] == (1,) else s for s in specs)
+        if flat == specs or self.shapes:
+            return specs
+        outcome = self.trial.run(self._call(flat), 1)
+        return flat if isinstance(outcome, Fit) and outcome.good and not outcome.crossed else specs
 
     def _next(self) -> Specs | None:
         later = (self._later.popleft() for _ in range(len(self._later)))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import itertools
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader
 
 from gradcheck_kit.errors import DataError, GradcheckKitError, ProbeError, TargetError, UsageError
@@ -279,7 +282,10 @@ def _notice_shared_objects(prepared: Prepared, batch: Any) -> Prepared:
 
 
 def _check_labels(task: Task, output: Any, batch: Any) -> None:
-    """Class indices must exist: found here, because on a GPU the failed assertion would poison the process."""
+    """Class indices must exist: found here, because on a GPU the failed assertion would poison the process.
+
+    A loss of the user's decides for itself what its labels mean: an ordinal one has an output fewer than classes.
+    """
     target, prediction = task.form.split(batch)[2], prediction_of(output)
     if not isinstance(target, Tensor) or target.is_floating_point() or prediction is None or target.numel() == 0:
         return
@@ -291,10 +297,26 @@ def _check_labels(task: Task, output: Any, batch: Any) -> None:
             classes = prediction.shape[-1]
     largest, smallest = int(target.max()), int(target.min())
     if classes is not None and classes > 1 and largest >= classes and largest != 255:
+        if task.loss_fn is not None and _takes(task.loss_fn, output, target):
+            return
         raise DataError(
             f"labels run from {smallest} to {largest}, but the model's output of shape {tuple(prediction.shape)} "
             f"has {classes} classes (0 to {classes - 1}); mend the labels or give the last layer {largest + 1} outputs"
         )
+
+
+def _takes(loss_fn: Callable[..., Any], output: Any, target: Tensor) -> bool:
+    """Whether the loss takes these labels, tried on the CPU, where a label too many is no more than an exception."""
+    if isinstance(loss_fn, nn.Module) and target.device.type != "cpu":
+        loss_fn = copy.deepcopy(loss_fn).cpu()
+    for given in (output, prediction_of(output)):
+        moved = pytree.tree_map_only(Tensor, lambda t: t.detach().cpu(), given)
+        # Whatever a loss raises at labels that it does not know: then it does not take them.
+        with contextlib.suppress(Exception):
+            loss = loss_fn(moved, target.cpu())
+            if isinstance(loss, Tensor) and bool(loss.isfinite().all()):
+                return True
+    return False
 
 
 def _against(output: Any, batch: Any, task: Task) -> str:

@@ -50,6 +50,7 @@ class Fit:
     """The model accepts it; `good` tells that the output is finite and has a row per sample or step, or is a scalar."""
 
     good: bool
+    crossed: bool = False  # every output has a row and a column per sample: each was compared with each other
 
 
 class Trial:
@@ -76,7 +77,9 @@ class Trial:
         # Anew, for models that keep a hidden state of the last batch.
         self._scratch = self._copied()
         trained = self._run(call, TRAIN_SAMPLES, length, training=True)
-        return trained if isinstance(trained, Failure) else Fit(outcome.good and trained.good)
+        if isinstance(trained, Failure):
+            return trained
+        return Fit(outcome.good and trained.good, crossed=outcome.crossed and trained.crossed)
 
     def _copied(self) -> nn.Module:
         if self._copyable:
@@ -106,7 +109,8 @@ def _judge(output: Any, rows: tuple[int, ...]) -> Fit | Failure:
     if not tensors:
         return Failure(f"the output holds no floating-point tensor but {type(output).__name__}", TypeError)
     fits = any(not t.ndim or t.shape[0] in rows for t in tensors)
-    return Fit(good=fits and all(bool(t.isfinite().all()) for t in tensors))
+    crossed = all(t.ndim > 1 and t.shape[0] == t.shape[1] == rows[0] for t in tensors)
+    return Fit(good=fits and all(bool(t.isfinite().all()) for t in tensors), crossed=crossed)
 
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:

@@ -606,3 +606,29 @@ def rare_positives_with_a_focal_loss():
     model = mlp([20, 64, 1])
     nn.init.constant_(model[-1].bias, -4.0)
     return classification(model, make, torch.optim.Adam(model.parameters(), lr=3e-3), focal)
+
+
+@base
+def ordinal():
+    """One logit for each step from a grade to the next, as in CORAL: five grades, four outputs."""
+    direction = F.normalize(torch.randn(20), dim=0)
+
+    def make(n):
+        x = torch.randn(n, 20)
+        return x, torch.bucketize(x @ direction, torch.tensor([-0.9, -0.3, 0.3, 0.9]))
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.score = mlp([20, 32, 16]), nn.Linear(16, 1, bias=False)
+            self.thresholds = nn.Parameter(torch.arange(4.0).flip(0) - 1.5)
+
+        def forward(self, x):
+            return self.score(F.relu(self.body(x))) + self.thresholds
+
+    def coral(logits, grade):
+        above = (grade[:, None] > torch.arange(4)).float()
+        return F.binary_cross_entropy_with_logits(logits, above)
+
+    model = Net()
+    return classification(model, make, torch.optim.Adam(model.parameters(), lr=3e-3), coral)

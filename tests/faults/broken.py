@@ -808,6 +808,51 @@ def input_multiplied_by_zero():
     return classification(Net(), clusters())
 
 
+@fault("input-ignored")
+def positions_without_tokens():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tokens, self.positions = nn.Embedding(40, 32), nn.Embedding(20, 32)
+            layer = nn.TransformerEncoderLayer(32, 4, 64, 0.1, batch_first=True)
+            self.body, self.head = nn.TransformerEncoder(layer, 1), nn.Linear(32, 4)
+
+        def forward(self, x):
+            places = torch.arange(x.shape[1]).expand_as(x)
+            return self.head(self.body(self.positions(places)).mean(1))
+
+    return classification(Net(), needle_tokens())
+
+
+@fault("input-ignored")
+def lstm_that_returns_its_initial_state():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.LSTM(1, 32, batch_first=True), nn.Linear(32, 3)
+
+        def forward(self, x):
+            h0, c0 = torch.zeros(1, len(x), 32), torch.zeros(1, len(x), 32)
+            _, _state = self.rnn(x, (h0, c0))
+            return self.head(h0[-1])
+
+    return classification(Net(), series())
+
+
+@fault("input-ignored")
+def one_group_per_pooled_channel():
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.GroupNorm(16, 16), nn.Flatten(), nn.Linear(16, 4)
+    )
+    return classification(model, images())
+
+
+@fault("input-ignored")
+def layer_norm_of_a_single_prediction():
+    model = nn.Sequential(*mlp([10, 64, 1]), nn.LayerNorm(1))
+    return classification(model, smooth_function(), None, nn.MSELoss())
+
+
 # ---- numerics ----
 
 

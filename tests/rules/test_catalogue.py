@@ -86,6 +86,7 @@ BAD = {
     "GK408": [testing.linearity(affine=True, pairs=3, deviation=1e-15, chain=("0", "2"), widths=(20, 64, 4))],
     "GK405": [testing.batch_mixing(influence=0.7, operation=testing.mixing_operation())],
     "GK406": [testing.future_mixing(influence=0.3, reached=15, operation=testing.mixing_operation())],
+    "GK407": [testing.input_use(ignored=True, changes=10, inputs=((64, 20),), targets_differ=True)],
     "GK501": [
         testing.input_scale(
             worst=testing.feature_scale(mean=130.0, std=60.0), standardized_losses=testing.falling(end=0.1)
@@ -156,7 +157,7 @@ def measured():
 
 def decided():
     """Healthy facts whose numbers only illustrate what names and flags decide: no NaN among them misleads."""
-    return [testing.loss_inputs(), testing.symmetry(testing.equal_units()), testing.linearity()]
+    return [testing.loss_inputs(), testing.symmetry(testing.equal_units()), testing.linearity(), testing.input_use()]
 
 
 def judged(rule, facts):

@@ -539,3 +539,34 @@ def test_it_finds_the_fixed_size_of_a_vision_transformer():
 
     build = partial(VisionTransformer, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8)
     assert made(build(image_size=48, patch_size=8)).description == "images 3x48x48"
+
+
+class Sum(nn.Module):
+    """Adds up what one layer for each input returns."""
+
+    def __init__(self, *sizes):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(size, 8) for size in sizes)
+
+
+class SumOfTwo(Sum):
+    def forward(self, x, y):
+        return self.layers[0](x) + self.layers[1](y)
+
+
+class SumOfThree(Sum):
+    def forward(self, x, y, z):
+        return self.layers[0](x) + self.layers[1](y) + self.layers[2](z)
+
+
+@pytest.mark.parametrize("sizes", [(4, 6, 2), (2, 6, 4), (6, 6, 2), (3, 5, 5), (4, 4, 4), (2, 8), (8, 2), (8, 8)])
+def test_samples_of_inputs_that_are_added_up_are_not_broadcast_against_each_other(sizes):
+    model = (SumOfTwo if len(sizes) == 2 else SumOfThree)(*sizes)
+    inputs = synthesize_inputs(model, 5, generator=torch.Generator().manual_seed(0))
+    assert len({value.ndim for value in inputs.values}) == 1
+    assert [(len(value), value.shape[-1]) for value in inputs.values] == [(5, size) for size in sizes]
+
+
+def test_vectors_that_are_added_up_are_vectors():
+    inputs = synthesize_inputs(SumOfThree(4, 6, 2), 5, generator=torch.Generator().manual_seed(0))
+    assert [tuple(value.shape) for value in inputs.values] == [(5, 4), (5, 6), (5, 2)]

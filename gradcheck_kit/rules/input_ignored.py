@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradcheck_kit.facts import InputUse, MixingOperation, Training
+from gradcheck_kit.rule import Finding, Skip, rule
+
+NORMS = ("layer_norm", "group_norm", "instance_norm")
+
+
+@rule("GK407", needs=(InputUse,), uses=(Training,), explains=("GK103", "GK205", "GK601", "GK606"))
+def input_ignored(use: InputUse, training: Training | None) -> Iterator[Finding]:
+    """The output is the same to the last bit whatever the input is.
+
+    An error where the samples have targets that differ; without such targets a warning, and only with harm: a model
+    may be a constant on purpose.
+    """
+    if not use.ignored:
+        return
+    harm = training.harm if training is not None else ""
+    if use.targets_differ is False:
+        raise Skip("all targets of a batch are the same, which a constant output can learn")
+    if use.targets_differ is None and not harm:
+        raise Skip("the data has no targets, so the output may be a constant on purpose")
+    shapes = " and ".join(f"({', '.join(map(str, shape))})" for shape in use.inputs[:3])
+    at = use.operation
+    exact = "apart from rounding" if at is not None and at.operation in NORMS else "to the last bit"
+    yield Finding(
+        where=(at.module if at is not None else use.unused) or "forward",
+        message=f"With {use.changes} other inputs in the place of a batch of shape {shapes} the output stays the same "
+        f"{exact}, in eval mode and in training mode: {_how(use)}" + (f". So {harm}." if harm else "."),
+        evidence={"changes": use.changes, "operation": at.operation if at else "", "last": use.unused},
+        fixes=_fixes(use),
+        severity=None if use.targets_differ else "warning",
+    )
+
+
+def _how(use: InputUse) -> str:
+    if use.operation is not None:
+        return f"the last thing that is made of the input ends at {_place(use.operation)}, whose result is constant"
+    if use.unused:
+        return f"what {use.unused} ({use.unused_type}) returns depends on it, and goes nowhere"
+    return "no layer is given anything that depends on it"
+
+
+def _place(at: MixingOperation) -> str:
+    inside = f"{at.module} ({at.module_type})" if at.module else "the model's forward"
+    return f"{at.operation} in {inside}" + (f", {at.source}" if at.source else "")
+
+
+def _fixes(use: InputUse) -> tuple[str, ...]:
+    at = use.operation
+    if at is None and use.unused:
+        return (f"Use the output of {use.unused} in what forward returns: something else is taken in its place.",)
+    if at is None:
+        return ("Look in forward for the argument that is overwritten or never used: give it to the first layer.",)
+    place = at.module or "forward"
+    if "softmax" in at.operation:
+        return (
+            f"Remove the {at.operation} in {place}, and use BCEWithLogitsLoss: over a dimension of size 1 it is always "
+            f"{'0' if at.operation.startswith('log') else '1'}.",
+        )
+    if at.operation in NORMS:
+        return (
+            f"Give {place} more than one number to normalise over: minus its own mean a single number is 0. Use "
+            "BatchNorm1d, fewer groups, or no norm there.",
+        )
+    return (f"Look at {_place(at)}: multiply by no zero there, and take no mean or slice that leaves a constant.",)
