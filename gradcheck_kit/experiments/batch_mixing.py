@@ -110,11 +110,12 @@ def _mix(work: Workspace, batch: Any, dtype: torch.dtype, *, shuffled: bool) -> 
     task = replace(work.task, precision=None)
     size = min(SAMPLES, len(tensors(task.inputs(batch))[0]))
     discrete = _all_discrete(task.inputs(batch))
+    embeddings = _Embeddings(work.model, task, _first(batch, size), size)
 
     def forward(count: int, changed: Tensor | None) -> Any:
-        small = pytree.tree_map(lambda t: t[:count] if isinstance(t, Tensor) else t, batch)
+        small = _first(batch, count)
         moved = small if changed is None else pytree.tree_map(lambda t: _moved(t, changed, dtype, discrete), small)
-        with torch.no_grad(), _moving_embeddings(work.model, changed, dtype):
+        with torch.no_grad(), embeddings.moving(changed, dtype):
             return task.forward(work.model, moved)
 
     plain, again = tensors(forward(size, None)), tensors(forward(size, None))
@@ -164,23 +165,88 @@ def _moved(leaf: Any, changed: Tensor, dtype: torch.dtype, discrete: bool) -> An
     return leaf * factor.to(leaf.dtype if leaf.is_floating_point() else dtype)
 
 
+def _first(batch: Any, count: int) -> Any:
+    return pytree.tree_map(lambda t: t[:count] if isinstance(t, Tensor) else t, batch)
+
+
+class _Embeddings:
+    """Moves what embeddings return for some samples: tokens themselves cannot be changed by a little.
+
+    A model may look samples up in an order of its own, by length say. A call takes them in the batch's order when it
+    follows a permutation of the batch; else each row has to be that of one sample only. Other calls are left alone,
+    and so are those that look up the same for all samples, as of positions.
+    """
+
+    def __init__(self, model: nn.Module, task: Task, batch: Any, size: int) -> None:
+        kinds = (nn.Embedding, nn.EmbeddingBag)
+        self._modules: list[nn.Module] = [m for m in model.modules() if isinstance(m, kinds) and takes_hooks(m)]
+        self._samples: list[Tensor | None] = []  # by call: of each row the place of its sample in the batch
+        self._call = 0
+        if self._modules:
+            order = torch.randperm(size, generator=torch.Generator().manual_seed(size))
+            plain = self._indices(model, task, batch)
+            turned = self._indices(model, task, pytree.tree_map(lambda t: _rows(t, order), batch))
+            given = [t for t in tensors(task.inputs(batch)) if not _floats(t)]
+            pairs = zip(plain, turned, strict=True) if len(plain) == len(turned) else ((p, None) for p in plain)
+            self._samples = [_samples(a, b, order, given, size) for a, b in pairs]
+
+    def _indices(self, model: nn.Module, task: Task, batch: Any) -> list[Tensor | None]:
+        """What every call of an embedding looks up."""
+        found: list[Tensor | None] = []
+
+        def hook(_module: nn.Module, args: Any, _output: Any) -> None:
+            found.append(args[0].detach().clone() if args and isinstance(args[0], Tensor) else None)
+
+        with torch.no_grad(), _hooked(self._modules, hook):
+            task.forward(model, batch)
+        return found
+
+    @contextmanager
+    def moving(self, changed: Tensor | None, dtype: torch.dtype) -> Iterator[None]:
+        """Move what belongs to the samples that are `changed`."""
+
+        def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
+            samples = self._samples[self._call] if self._call < len(self._samples) else None
+            self._call += 1
+            if samples is None or not isinstance(output, Tensor) or len(output) != len(samples):
+                return output
+            assert changed is not None
+            with torch._C.DisableTorchFunction():  # noqa: SLF001  # it is no operation of the model's
+                return _moved(output, changed[samples], dtype, discrete=True)
+
+        self._call = 0
+        with _hooked(self._modules if changed is not None else [], hook):
+            yield
+
+
 @contextmanager
-def _moving_embeddings(model: nn.Module, changed: Tensor | None, dtype: torch.dtype) -> Iterator[None]:
-    """Move what embeddings return for the rows: tokens themselves cannot be changed by a little."""
-
-    def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
-        if changed is not None and isinstance(output, Tensor) and output.ndim and len(output) == len(changed):
-            return _moved(output, changed, dtype, discrete=True)
-        return output
-
-    kinds = (nn.Embedding, nn.EmbeddingBag)
-    found = [m for m in model.modules() if isinstance(m, kinds) and takes_hooks(m)] if changed is not None else []
-    handles = [module.register_forward_hook(hook) for module in found]
+def _hooked(modules: list[nn.Module], hook: Callable[..., Any]) -> Iterator[None]:
+    handles = [module.register_forward_hook(hook) for module in modules]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _rows(leaf: Any, order: Tensor) -> Any:
+    return leaf[order.to(leaf.device)] if isinstance(leaf, Tensor) else leaf
+
+
+def _samples(
+    plain: Tensor | None, turned: Tensor | None, order: Tensor, given: list[Tensor], size: int
+) -> Tensor | None:
+    """The sample of each row that an embedding looks up, shape (size,); None where that is not certain."""
+    if plain is None or not plain.ndim or len(plain) != size or bool((plain == plain[0]).all()):
+        return None
+    if turned is not None and torch.equal(turned, _rows(plain, order)):
+        return torch.arange(size)
+    for tokens in given:
+        if tokens.shape == plain.shape:
+            same = (plain.unsqueeze(1) == tokens.unsqueeze(0)).flatten(2).all(2) if plain.ndim > 1 else None
+            if same is not None and bool((same.sum(0) == 1).all()) and bool((same.sum(1) == 1).all()):
+                return same.int().argmax(1).cpu()
+    return None
 
 
 def _floats(tensor: Tensor) -> bool:

@@ -46,6 +46,13 @@ def mixing_of(probe_of):
     return run
 
 
+def sorted_by_length(net, x, lengths, *, restored=True):
+    lengths, order = lengths.sort(descending=True)
+    sequence = nn.utils.rnn.pack_padded_sequence(net.embed(x[order]), lengths, batch_first=True)
+    state = net.rnn(sequence)[1][-1]
+    return net.head(state[order.argsort()] if restored else state)
+
+
 def two_layers(between):
     def forward(net, x):
         return net.b(between(net.a(x)))
@@ -124,6 +131,17 @@ def test_tells_a_loader_that_does_not_shuffle(mixing_of):
     assert not mixing.shuffled
 
 
+def test_finds_samples_looked_up_in_another_order_that_stay_in_it(mixing_of):
+    torch.manual_seed(0)
+
+    def forward(net, x, lengths):
+        return sorted_by_length(net, x, lengths, restored=False)
+
+    model = model_of(forward, embed=nn.Embedding(9, 4), rnn=nn.GRU(4, 5, batch_first=True), head=nn.Linear(5, 3))
+    data = (torch.randint(0, 9, (64, 7)), torch.randint(1, 8, (64,)), torch.randint(0, 3, (64,)))
+    assert mixing_of(model, data).influence > 0.1
+
+
 # ---- healthy ----
 
 
@@ -164,6 +182,10 @@ HEALTHY = {
     ),
     "a packed sequence": (
         model_of(packed, embed=nn.Embedding(9, 4), rnn=nn.GRU(4, 5, batch_first=True), head=nn.Linear(5, 3)), tokens(),
+    ),
+    "a packed sequence in the order of its length": (
+        model_of(sorted_by_length, embed=nn.Embedding(9, 4), rnn=nn.GRU(4, 5, batch_first=True), head=nn.Linear(5, 3)),
+        (tokens()[0], torch.randint(1, 8, (64,)), torch.randint(0, 3, (64,))),
     ),
     "padding to the longest": (model_of(trimmed, embed=nn.Embedding(9, 4), head=nn.Linear(4, 3)), tokens()),
     "a group of instances": (
