@@ -40,7 +40,13 @@ def respond_to_learning_rates(probe: Probe) -> LearningRateResponse:
     for factor in factors:
         last = patient if factor == 1.0 else steps
         trials.append(RateTrial(factor, _losses(probe, factor, last, training.constant_loss)))
-    return LearningRateResponse(tuple(trials))
+    response = LearningRateResponse(tuple(trials))
+    best = response.best
+    if best.factor == 1.0 or any(trial.learned(training.constant_loss) for trial in trials):
+        return response
+    # None has learned yet: the most promising rate gets as long as the user's own got.
+    longer = RateTrial(best.factor, _losses(probe, best.factor, patient, training.constant_loss))
+    return LearningRateResponse(tuple(longer if trial is best else trial for trial in trials))
 
 
 def _round(factor: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,7 @@ class BroadcastWatch(TorchFunctionMode):
         super().__init__()
         self.predictions: list[Tensor] = [prediction]
         self.targets: list[Tensor] = [target]
+        self.columns: list[Tensor] = []  # parts of the prediction or the target
         self.found: list[Stretched] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -56,6 +58,13 @@ class BroadcastWatch(TorchFunctionMode):
             for family in (self.predictions, self.targets):
                 if _among(given[0], family):
                     family.append(result)
+                    if _among(given[0], self.columns):
+                        self.columns.append(result)
+        if name == "__getitem__" and isinstance(result, Tensor) and _takes_a_part(args[1]):
+            for family in (self.predictions, self.targets):
+                if _among(args[0], family):
+                    family.append(result)
+                    self.columns.append(result)
         return result
 
     def _compare(self, name: str, given: list[Tensor]) -> None:
@@ -67,7 +76,16 @@ class BroadcastWatch(TorchFunctionMode):
             result = torch.broadcast_shapes(prediction.shape, target.shape)
         except RuntimeError:
             return  # the operation itself will say so
+        part = _among(prediction, self.columns) or _among(target, self.columns)
+        if part and math.prod(result) <= max(prediction.numel(), target.numel()):
+            return  # one column beside several others may well be meant; an outer difference is not
         self.found.append(Stretched(name, tuple(prediction.shape), tuple(target.shape), tuple(result)))
+
+
+def _takes_a_part(index: Any) -> bool:
+    """Whether x[index] leaves out elements and does nothing else, as x[:, 0] does, and x[:, None] does not."""
+    keys = index if isinstance(index, tuple) else (index,)
+    return all(key is Ellipsis or (isinstance(key, int | slice) and not isinstance(key, bool)) for key in keys)
 
 
 def _among(tensor: Tensor, family: list[Tensor]) -> bool:

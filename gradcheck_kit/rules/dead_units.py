@@ -21,7 +21,8 @@ def dead_units(training: Training, *, share: float = 0.5) -> Iterator[Finding]:
     judged = [a for a in can_die if a.samples >= ENOUGH_SAMPLES]
     if not judged:
         raise Skip(f"only {max(a.samples for a in can_die)} samples were seen; {ENOUGH_SAMPLES} are needed to judge")
-    dead = [a for a in judged if _mostly_dead(a, share)]
+    # What a layer of zeros puts out is zero; that is no gradient's way either, and no fault of the activation.
+    dead = [a for a in judged if _mostly_dead(a, share) and not _after_zeros(training, a)]
     if not training.optimizer_given:
         # What dies under a learning rate that nobody chose is not the model's fault.
         dead = [a for a in dead if _dead_at_start(a, share)]
@@ -49,6 +50,12 @@ def dead_units(training: Training, *, share: float = 0.5) -> Iterator[Finding]:
 
 def _dead_at_start(activation: ActivationRecord, share: float) -> bool:
     return activation.dead_share_at_start is not None and not activation.dead_share_at_start <= share
+
+
+def _after_zeros(training: Training, activation: ActivationRecord) -> bool:
+    """The weights of the layer before were all zero and stayed so."""
+    before = [p for p in training.weights_in_order() if p.order is not None and p.order < activation.order]
+    return bool(before) and before[-1].changed is False and not any(before[-1].weight_rms)
 
 
 def _mostly_dead(activation: ActivationRecord, share: float) -> bool:

@@ -24,6 +24,8 @@ def initial_loss(training: Training, *, factor: float = 2.0) -> Iterator[Finding
         raise Skip("the first loss is not finite (see non-finite)")
     if first < 0.5 * chance:
         raise Skip("the model is already far better than chance: it was trained before")
+    if min(training.losses) < 0:
+        raise Skip("the loss becomes negative, so its distance from zero is no scale to compare with")
     error = 3 * (training.constant_loss_error or 0.0)
     recovered = training.finite and training.last_loss <= factor * chance
     limit = factor * chance if not recovered else 10 * factor * chance

@@ -162,6 +162,12 @@ def _border(training: Training) -> str:
 def _fixes(training: Training, cut: list[ParameterRecord], border: str, *, exactly_zero: bool) -> Iterator[str]:
     layers = listed(p.layer or p.name for p in cut)
     if exactly_zero:
+        zeros = [p.layer for p in cut if p.is_weight and p.layer and not any(p.weight_rms)]
+        if len(zeros) > 1:
+            yield (
+                f"Initialise {listed(zeros)} at random, for example with nn.init.kaiming_normal_(weight): their "
+                "weights are all zero, and behind a zero no other weight gets a gradient."
+            )
         dead = [a.name for a in training.activations if a.dead_share is not None and a.dead_share > 0.99]
         if dead:
             yield f"Bring {listed(dead)} back to life: no unit of it is active, so it passes no gradient."

@@ -9,7 +9,7 @@ from gradcheck_kit.rule import Finding, rule
 WORDS = {"nan": "NaN", "inf": "infinite", "nan and inf": "NaN and infinite"}
 
 
-@rule("GK106", needs=(Training,), explains=("GK205", "GK601", "GK602", "GK606"))
+@rule("GK106", needs=(Training,), explains=("GK104", "GK205", "GK601", "GK602", "GK606"))
 def non_finite(training: Training) -> Iterator[Finding]:
     """NaN or infinity in a tensor of the training run; names the first one in execution order, and its step."""
     if training.finite:

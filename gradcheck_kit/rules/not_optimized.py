@@ -6,7 +6,7 @@ from gradcheck_kit.facts import Wiring
 from gradcheck_kit.rule import Finding, Skip, listed, rule
 
 
-@rule("GK201", needs=(Wiring,), explains=("GK205", "GK601", "GK606"))
+@rule("GK201", needs=(Wiring,), explains=("GK103", "GK205", "GK601", "GK606"))
 def not_optimized(wiring: Wiring) -> Iterator[Finding]:
     """A parameter receives a gradient, and no optimizer owns it: it never changes."""
     if not wiring.optimizer_given:
