@@ -126,7 +126,9 @@ def _mix(work: Workspace, task: Task, batch: Any, shift: Shift) -> FutureMixing:
 
     def forward(one: Any) -> Tensor | None:
         with torch.no_grad():
-            return task.prediction(task.forward(work.model, one))
+            found = task.prediction(task.forward(work.model, one))
+        # A position that sees nothing at all may be NaN, whatever the input.
+        return found if found is None or not bool(found.isfinite().any()) else found.nan_to_num()
 
     plain, again = forward(alone), forward(alone)
     if plain is None or again is None or not torch.equal(plain, again):

@@ -34,6 +34,7 @@ from gradcheck_kit.rules.saturated_activation import saturated_activation
 from gradcheck_kit.rules.sum_reduction import sum_reduction
 from gradcheck_kit.rules.symmetric_initialization import symmetric_initialization
 from gradcheck_kit.rules.train_eval_gap import train_eval_gap
+from gradcheck_kit.rules.uninformative_labels import uninformative_labels
 from gradcheck_kit.rules.unnormalized_input import unnormalized_input
 from gradcheck_kit.rules.unnormalized_target import unnormalized_target
 from gradcheck_kit.rules.unregistered_module import unregistered_module
@@ -71,6 +72,7 @@ CATALOGUE: tuple[Rule, ...] = (
     class_imbalance,
     unshuffled_data,
     duplicate_batches,
+    uninformative_labels,
     invalid_labels,
     eval_accuracy,
     eval_nondeterministic,

@@ -1206,3 +1206,30 @@ def a_forward_that_switches_to_training():
             return self.net(x)
 
     return classification(Net(), clusters())
+
+
+# ---- labels that nothing tells ----
+
+
+def relabelled(make):
+    """The labels of other samples."""
+    return changed(make, lambda x, y: (x, y[torch.randperm(len(y))]))
+
+
+@fault("uninformative-labels")
+def clusters_with_shuffled_labels():
+    return classification(mlp([20, 64, 64, 4]), relabelled(clusters()))
+
+
+@fault("uninformative-labels")
+def images_joined_to_the_labels_of_others():
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(16 * 16, 4)
+    )
+    return classification(model, changed(images(), lambda x, y: (x.roll(1, 0), y)))
+
+
+@fault("uninformative-labels")
+def regression_whose_targets_were_sorted():
+    make = changed(smooth_function(), lambda x, y: (x, y.sort(0).values))
+    return classification(mlp([10, 64, 64, 1]), make, loss_fn=nn.MSELoss())

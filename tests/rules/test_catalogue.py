@@ -125,6 +125,11 @@ BAD = {
             )
         )
     ],
+    "GK507": [
+        trained(losses=testing.flat()),
+        testing.one_batch_fit(),
+        testing.learning_rate_response({0.1: testing.CHANCE, 1.0: testing.CHANCE}),
+    ],
     "GK601": [
         testing.evaluation(per_class=tuple(ClassAccuracy(label, 5, 50) for label in range(10))),
         trained(),
