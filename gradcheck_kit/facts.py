@@ -585,6 +585,63 @@ class Symmetry:
 
 
 @dataclass(frozen=True, slots=True)
+class InitialWeight:
+    """One weight before training, and the sizes that usual initialisers give it, as root mean squares."""
+
+    name: str
+    layer: str
+    layer_type: str
+    std: float
+    low: float  # the least of what torch itself, Xavier and He would draw
+    high: float  # the most of it
+    proposed: float
+    initializer: str  # the call that draws `proposed`
+    function: str  # the activation function that follows, "" when none does
+
+    @property
+    def gain(self) -> float:
+        """How many times too large it is; below 1 too small; 1.0 within what is usual."""
+        if self.low <= self.std <= self.high:
+            return 1.0
+        return self.std / (self.low if self.std < self.low else self.high)
+
+    @property
+    def off(self) -> bool:
+        """Whether its variance is more than ten times off (SageMaker Debugger, PoorWeightInitialization)."""
+        return not 0.1 <= self.gain**2 <= 10
+
+
+@dataclass(frozen=True, slots=True)
+class Initialization:
+    """The weights before training, and the training run again from weights that fit, where these do not."""
+
+    weights: tuple[InitialWeight, ...]  # of layers that were drawn at random
+    norm_layers: int
+    gradient_ratio: float | None  # of the gradient at the first outputs to that at the last, before any update
+    twin_losses: tuple[float, ...]  # of that run; empty: not tried
+    twin_gradient_ratio: float | None  # before the first update of that run
+
+    @property
+    def product(self) -> float:
+        """Of what the layers before a ReLU multiply the signal by, in a network that nothing normalises."""
+        if self.norm_layers:
+            return 1.0
+        return math.prod(w.std / w.proposed for w in self.weights if "kaiming" in w.initializer and w.function)
+
+    @property
+    def fits(self) -> bool:
+        """Whether all layers together keep a signal and its gradient within a factor of 100, a variance within 1e4."""
+        return 1e-2 <= self.product <= 1e2 or self.gradient_ratio is None or 1e-2 <= self.gradient_ratio <= 1e2
+
+    @property
+    def odd(self) -> tuple[InitialWeight, ...]:
+        """Those to draw anew: where some are off, all that are twice too large or small; else all that multiply up."""
+        if any(w.off for w in self.weights):
+            return tuple(w for w in self.weights if not 0.5 <= w.gain <= 2)
+        return () if self.fits else tuple(w for w in self.weights if w.function not in ("sigmoid", "hardsigmoid"))
+
+
+@dataclass(frozen=True, slots=True)
 class Linearity:
     """Whether the network is affine in its input: in evaluation mode, in float64, on random pairs of inputs."""
 
@@ -859,7 +916,7 @@ class ModeGap:
 
 
 FACTS: tuple[type, ...] = (
-    Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, LossInputs, Symmetry, Linearity, DataSummary,
-    BatchMixing, FutureMixing, InputUse, GradientCheck, LossCalls, EvalMode, InputScale, TargetScale, ModeGap,
-    BatchRepetition,
+    Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, LossInputs, Symmetry, Initialization, Linearity,
+    DataSummary, BatchMixing, FutureMixing, InputUse, GradientCheck, LossCalls, EvalMode, InputScale, TargetScale,
+    ModeGap, BatchRepetition,
 )  # fmt: skip

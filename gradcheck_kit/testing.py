@@ -32,6 +32,8 @@ from gradcheck_kit.facts import (
     FunctionCheck,
     FutureMixing,
     GradientCheck,
+    Initialization,
+    InitialWeight,
     InputScale,
     InputUse,
     LearningRateResponse,
@@ -347,6 +349,28 @@ def equal_units(layer: str = "0", **changes: Any) -> EqualUnits:
 def symmetry(*equal: EqualUnits, **changes: Any) -> Symmetry:
     """Three layers, of which those given start with equal units."""
     return _build(Symmetry, {"layers": 3, "steps": 5 if equal else 0, "equal": equal}, changes)
+
+
+def initial_weight(layer: str = "0", **changes: Any) -> InitialWeight:
+    """A Linear layer of 64 inputs and 64 outputs before a ReLU, as torch draws it."""
+    healthy = {
+        "name": f"{layer}.weight",
+        "layer": layer,
+        "layer_type": "Linear",
+        "std": 0.072,
+        "low": 0.072,
+        "high": 0.208,
+        "proposed": 0.177,
+        "initializer": 'nn.init.kaiming_normal_(weight, nonlinearity="relu")',
+        "function": "relu",
+    }
+    return _build(InitialWeight, healthy, changes)
+
+
+def initialization(*weights: InitialWeight, **changes: Any) -> Initialization:
+    """Weights before training, of usual size unless given, in a run for which no others were tried."""
+    weights = weights or (initial_weight("0"), initial_weight("2"))
+    return _build(Initialization, {"weights": weights, "gradient_ratio": 1.0}, changes)
 
 
 def linearity(**changes: Any) -> Linearity:

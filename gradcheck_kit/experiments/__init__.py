@@ -18,6 +18,7 @@ from gradcheck_kit.facts import (
     Evaluation,
     FutureMixing,
     GradientCheck,
+    Initialization,
     InputScale,
     InputUse,
     LearningRateResponse,
@@ -74,6 +75,7 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.evaluation import evaluate
     from gradcheck_kit.experiments.future_mixing import mix_future
     from gradcheck_kit.experiments.gradient_check import check_gradients
+    from gradcheck_kit.experiments.initialization import look_at_initialization
     from gradcheck_kit.experiments.input_scale import measure_input_scale
     from gradcheck_kit.experiments.input_use import look_at_input_use
     from gradcheck_kit.experiments.learning_rate_response import respond_to_learning_rates
@@ -95,6 +97,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(LossCalls, watch_loss_calls),
         Experiment(Training, train),
         Experiment(BatchRepetition, repeat_batch, after=(Training,)),
+        Experiment(Initialization, look_at_initialization, after=(Training,)),
         Experiment(Linearity, look_at_linearity, after=(Training,)),
         Experiment(InputScale, measure_input_scale, after=(Training,)),
         Experiment(TargetScale, measure_target_scale, after=(Training,)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -161,17 +162,28 @@ def _run_standardized(probe: Probe, layer: str, statistics: _Statistics) -> tupl
             handle.remove()
 
 
-def losses_of_run(probe: Probe, work: Workspace, *, divisor: float = 1.0) -> tuple[float, ...]:
+def losses_of_run(
+    probe: Probe,
+    work: Workspace,
+    *,
+    divisor: float = 1.0,
+    patience: int = 1,
+    enough: Callable[[tuple[float, ...]], bool] | None = None,
+) -> tuple[float, ...]:
     """The losses of as many steps as the training run takes, on the same batches; it ends where one is not finite.
 
-    Each is divided before it is backpropagated, and told so.
+    Each is divided by `divisor` before it is backpropagated, and told so. With `patience` the run takes so many times
+    as many steps, until the losses are `enough`.
     """
     prepared = probe.prepared
+    usual = prepared.settings.steps
     losses: list[float] = []
     seed_everything(prepared.settings.seed)
     batches = endless(prepared.train)
-    for step in range(prepared.settings.steps):
-        probe.tick(step, prepared.settings.steps)
+    for step in range(patience * usual):
+        probe.tick(step, patience * usual)
+        if enough is not None and step >= usual and (step - usual) % 20 == 0 and enough(tuple(losses)):
+            break
         batch = work.to_device(next(batches))
         work.clear_gradients()
         loss = work.step(batch)[1] / divisor

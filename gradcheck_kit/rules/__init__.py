@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from gradcheck_kit.plugins import hookimpl
 from gradcheck_kit.rule import Rule
+from gradcheck_kit.rules.bad_initialization import bad_initialization
 from gradcheck_kit.rules.batch_leakage import batch_leakage
 from gradcheck_kit.rules.cannot_fit_one_batch import cannot_fit_one_batch
 from gradcheck_kit.rules.causal_leakage import causal_leakage
@@ -58,6 +59,7 @@ CATALOGUE: tuple[Rule, ...] = (
     sum_reduction,
     initial_loss,
     symmetric_initialization,
+    bad_initialization,
     unregistered_module,
     redundant_softmax,
     wrong_output_activation,

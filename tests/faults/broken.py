@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from bases import changed, classification, clusters, images, loaders, mlp, needle_tokens, series, smooth_function
 from torch import nn
@@ -56,13 +58,13 @@ def functional_sigmoid_cnn():
     return classification(model, images(), sgd(model))
 
 
-@fault("vanishing-gradient")
+@fault("bad-initialization", "vanishing-gradient")
 def deep_relu_with_default_initialisation():
     model = mlp([20, *[64] * 20, 4])
     return classification(model, clusters(), sgd(model))
 
 
-@fault("vanishing-gradient")
+@fault("bad-initialization")
 def regression_with_tiny_weights():
     model = mlp([10, *[48] * 8, 1], nn.Tanh)
     for module in model:
@@ -71,7 +73,7 @@ def regression_with_tiny_weights():
     return classification(model, smooth_function(), sgd(model), nn.MSELoss())
 
 
-@fault("exploding-gradient", "learning-rate-too-high")
+@fault("bad-initialization")
 def relu_mlp_with_large_weights():
     model = mlp([20, *[64] * 7, 4])
     for module in model:
@@ -80,7 +82,7 @@ def relu_mlp_with_large_weights():
     return classification(model, clusters(), sgd(model, 0.01))
 
 
-@fault("exploding-gradient", "learning-rate-too-high")
+@fault("bad-initialization")
 def regression_cnn_with_large_weights():
     model = nn.Sequential(
         *[m for i in range(6) for m in (nn.Conv2d(1 if i == 0 else 16, 16, 3, padding=1), nn.ReLU())],
@@ -415,6 +417,59 @@ def head_with_huge_weights():
     model = mlp([20, 64, 4])
     nn.init.normal_(model[-1].weight, std=30)
     return classification(model, clusters(), torch.optim.Adam(model.parameters(), lr=1e-3))
+
+
+@fault("bad-initialization")
+def every_parameter_drawn_from_a_standard_normal():
+    model = mlp([20, *[64] * 4, 4])
+    for parameter in model.parameters():
+        nn.init.normal_(parameter)
+    return classification(model, clusters(), sgd(model, 0.01))
+
+
+@fault("bad-initialization")
+def deep_cnn_with_a_deviation_of_one_hundredth():
+    model = nn.Sequential(
+        *[m for i in range(6) for m in (nn.Conv2d(1 if i == 0 else 16, 16, 3, padding=1), nn.ReLU())],
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(64, 4),
+    )  # fmt: skip
+    for module in model:
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=0.01)
+            nn.init.zeros_(module.bias)
+    return classification(model, images(), sgd(model, 0.02))
+
+
+@fault("bad-initialization")
+def layers_written_by_hand_from_randn():
+    class Dense(nn.Module):
+        def __init__(self, inputs, outputs):
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.randn(inputs, outputs)), nn.Parameter(torch.zeros(outputs))
+
+        def forward(self, x):
+            return x @ self.weight + self.bias
+
+    sizes = [10, *[64] * 4]
+    hidden = [m for a, b in pairwise(sizes) for m in (Dense(a, b), nn.ReLU())]
+    model = nn.Sequential(*hidden, nn.Linear(64, 1))
+    return classification(model, smooth_function(), sgd(model, 0.01), nn.MSELoss())
+
+
+@fault("bad-initialization")
+def lstm_with_weights_up_to_ten():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.LSTM(1, 32, batch_first=True), nn.Linear(32, 3)
+            for parameter in self.rnn.parameters():
+                nn.init.uniform_(parameter, -10, 10)
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0][:, -1])
+
+    model = Net()
+    return classification(model, series(), torch.optim.Adam(model.parameters(), lr=0.01))
 
 
 @fault("unregistered-module")

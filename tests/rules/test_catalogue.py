@@ -73,6 +73,16 @@ BAD = {
     ],
     "GK301": [trained(losses=(20.0,) * 60)],
     "GK302": [testing.symmetry(testing.equal_units(zero=False, spread=0.0))],
+    "GK303": [
+        testing.initialization(
+            testing.initial_weight("0", std=2.0),
+            testing.initial_weight("2", std=2.0),
+            gradient_ratio=1e3,
+            twin_losses=testing.falling(end=0.3),
+            twin_gradient_ratio=1.0,
+        ),
+        trained(losses=testing.flat()),
+    ],
     "GK401": [testing.wiring(unregistered=(UnregisteredModule("hidden[0]", "Linear", 2, True, False),))],
     "GK402": [testing.loss_inputs(testing.loss_input(normalized=True, activation="softmax", activation_at="5"))],
     "GK403": [testing.loss_inputs(testing.loss_input(activation="sigmoid", activation_at="5"))],
@@ -156,7 +166,7 @@ def measured():
     """Healthy facts that one or two rules need."""
     return [
         testing.batch_mixing(), testing.future_mixing(), testing.gradient_check(), testing.data_summary(),
-        testing.loss_calls(), testing.eval_mode(), testing.batch_repetition(),
+        testing.loss_calls(), testing.eval_mode(), testing.batch_repetition(), testing.initialization(),
     ]  # fmt: skip
 
 
