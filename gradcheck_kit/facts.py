@@ -915,8 +915,24 @@ class ModeGap:
     by_average: tuple[float, ...]  # by statistics averaged anew over training batches
 
 
+@dataclass(frozen=True, slots=True)
+class WeightDecay:
+    """What the optimizers' weight decay does to the weights, and the training run again without it."""
+
+    decay: float  # the largest of any group
+    decoupled: bool  # subtracted from the weights themselves, as in AdamW, and not added to their gradient
+    shares: tuple[float, ...]  # of each decayed weight: decay's part of the first update / the gradient's part
+    shrinkage: float | None  # median over these weights of their size at the end / at the start
+    proposed: float  # the decay whose part is a tenth of the gradient's
+    free_losses: tuple[float, ...]  # of the run without any; empty: not tried
+
+    @property
+    def share(self) -> float | None:
+        return middle(self.shares)
+
+
 FACTS: tuple[type, ...] = (
     Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, LossInputs, Symmetry, Initialization, Linearity,
     DataSummary, BatchMixing, FutureMixing, InputUse, GradientCheck, LossCalls, EvalMode, InputScale, TargetScale,
-    ModeGap, BatchRepetition,
+    ModeGap, BatchRepetition, WeightDecay,
 )  # fmt: skip

@@ -54,6 +54,7 @@ from gradcheck_kit.facts import (
     TargetScale,
     TensorSummary,
     Training,
+    WeightDecay,
     WiredModule,
     WiredParameter,
     Wiring,
@@ -349,6 +350,14 @@ def equal_units(layer: str = "0", **changes: Any) -> EqualUnits:
 def symmetry(*equal: EqualUnits, **changes: Any) -> Symmetry:
     """Three layers, of which those given start with equal units."""
     return _build(Symmetry, {"layers": 3, "steps": 5 if equal else 0, "equal": equal}, changes)
+
+
+def weight_decay(**changes: Any) -> WeightDecay:
+    """AdamW's usual decay, which takes next to nothing off the weights."""
+    healthy = {
+        "decay": 0.01, "decoupled": True, "shares": (1e-3, 2e-3), "shrinkage": 0.99, "proposed": 1e-3
+    }  # fmt: skip
+    return _build(WeightDecay, healthy, changes)
 
 
 def initial_weight(layer: str = "0", **changes: Any) -> InitialWeight:

@@ -30,6 +30,7 @@ from gradcheck_kit.facts import (
     Symmetry,
     TargetScale,
     Training,
+    WeightDecay,
     Wiring,
 )
 
@@ -87,6 +88,7 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.symmetry import look_at_symmetry
     from gradcheck_kit.experiments.target_scale import measure_target_scale
     from gradcheck_kit.experiments.training import train
+    from gradcheck_kit.experiments.weight_decay import look_at_weight_decay
     from gradcheck_kit.experiments.wiring import look_at_wiring
 
     return (
@@ -98,6 +100,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(Training, train),
         Experiment(BatchRepetition, repeat_batch, after=(Training,)),
         Experiment(Initialization, look_at_initialization, after=(Training,)),
+        Experiment(WeightDecay, look_at_weight_decay, after=(Training,)),
         Experiment(Linearity, look_at_linearity, after=(Training,)),
         Experiment(InputScale, measure_input_scale, after=(Training,)),
         Experiment(TargetScale, measure_target_scale, after=(Training,)),

@@ -41,6 +41,7 @@ from gradcheck_kit.rules.unnormalized_target import unnormalized_target
 from gradcheck_kit.rules.unregistered_module import unregistered_module
 from gradcheck_kit.rules.unshuffled_data import unshuffled_data
 from gradcheck_kit.rules.vanishing_gradient import vanishing_gradient
+from gradcheck_kit.rules.weight_decay_dominates import weight_decay_dominates
 from gradcheck_kit.rules.wrong_gradient import wrong_gradient
 from gradcheck_kit.rules.wrong_output_activation import wrong_output_activation
 
@@ -56,6 +57,7 @@ CATALOGUE: tuple[Rule, ...] = (
     learning_rate_too_high,
     learning_rate_too_low,
     loss_not_decreasing,
+    weight_decay_dominates,
     sum_reduction,
     initial_loss,
     symmetric_initialization,

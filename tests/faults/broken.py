@@ -1288,3 +1288,27 @@ def images_joined_to_the_labels_of_others():
 def regression_whose_targets_were_sorted():
     make = changed(smooth_function(), lambda x, y: (x, y.sort(0).values))
     return classification(mlp([10, 64, 64, 1]), make, loss_fn=nn.MSELoss())
+
+
+# ---- weight decay ----
+
+
+@fault("weight-decay-dominates")
+def sgd_with_a_weight_decay_of_five():
+    model = mlp([20, 64, 64, 4])
+    return classification(model, clusters(), torch.optim.SGD(model.parameters(), lr=0.05, weight_decay=5.0))
+
+
+@fault("weight-decay-dominates")
+def adam_with_a_decay_meant_for_adamw_times_ten():
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16 * 64, 4)
+    )
+    return classification(model, images(), torch.optim.Adam(model.parameters(), lr=3e-3, weight_decay=1.0))
+
+
+@fault("weight-decay-dominates")
+def regression_with_adamw_and_a_decay_of_fifty():
+    model = mlp([10, 64, 64, 1])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=50.0)
+    return classification(model, smooth_function(), optimizer, nn.MSELoss())

@@ -71,6 +71,10 @@ BAD = {
         testing.batch_repetition(losses=(37.0, 74.0, 111.0), divisor=64, divided_losses=testing.falling()),
         trained(losses=tuple(64 * loss for loss in reversed(testing.falling())), constant_loss=64 * 2.3),
     ],
+    "GK207": [
+        trained(losses=testing.flat()),
+        testing.weight_decay(decay=10.0, shrinkage=0.01, free_losses=testing.falling(end=0.3)),
+    ],
     "GK301": [trained(losses=(20.0,) * 60)],
     "GK302": [testing.symmetry(testing.equal_units(zero=False, spread=0.0))],
     "GK303": [
@@ -167,6 +171,7 @@ def measured():
     return [
         testing.batch_mixing(), testing.future_mixing(), testing.gradient_check(), testing.data_summary(),
         testing.loss_calls(), testing.eval_mode(), testing.batch_repetition(), testing.initialization(),
+        testing.weight_decay(),
     ]  # fmt: skip
 
 
