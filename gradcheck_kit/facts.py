@@ -931,8 +931,21 @@ class WeightDecay:
         return middle(self.shares)
 
 
+@dataclass(frozen=True, slots=True)
+class LowPrecision:
+    """What weights of float16 or bfloat16 lose in a first step: gradients that vanish, updates that round away."""
+
+    dtype: str  # "float16" or "bfloat16"
+    layers: tuple[str, ...]  # that hold such weights
+    scale: float  # what the loss was multiplied by to bring vanished gradients back
+    underflow: float | None  # share of gradient elements that are zero, and normal numbers when the loss is scaled
+    underflow_layer: str  # where that share is largest
+    lost_updates: float | None  # share of the elements with a gradient that the step left as they were, bit for bit
+    lost_layer: str
+
+
 FACTS: tuple[type, ...] = (
     Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, LossInputs, Symmetry, Initialization, Linearity,
     DataSummary, BatchMixing, FutureMixing, InputUse, GradientCheck, LossCalls, EvalMode, InputScale, TargetScale,
-    ModeGap, BatchRepetition, WeightDecay,
+    ModeGap, BatchRepetition, WeightDecay, LowPrecision,
 )  # fmt: skip

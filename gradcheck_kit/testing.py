@@ -42,6 +42,7 @@ from gradcheck_kit.facts import (
     LossCalls,
     LossInput,
     LossInputs,
+    LowPrecision,
     MixingOperation,
     ModeGap,
     ModeHolder,
@@ -358,6 +359,20 @@ def weight_decay(**changes: Any) -> WeightDecay:
         "decay": 0.01, "decoupled": True, "shares": (1e-3, 2e-3), "shrinkage": 0.99, "proposed": 1e-3
     }  # fmt: skip
     return _build(WeightDecay, healthy, changes)
+
+
+def low_precision(**changes: Any) -> LowPrecision:
+    """A bfloat16 model whose gradients and updates survive."""
+    healthy = {
+        "dtype": "bfloat16",
+        "layers": ("0", "2"),
+        "scale": 4096.0,
+        "underflow": 0.0,
+        "underflow_layer": "0",
+        "lost_updates": 0.02,
+        "lost_layer": "0",
+    }
+    return _build(LowPrecision, healthy, changes)
 
 
 def initial_weight(layer: str = "0", **changes: Any) -> InitialWeight:

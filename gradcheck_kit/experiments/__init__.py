@@ -25,6 +25,7 @@ from gradcheck_kit.facts import (
     Linearity,
     LossCalls,
     LossInputs,
+    LowPrecision,
     ModeGap,
     OneBatchFit,
     Symmetry,
@@ -83,6 +84,7 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.linearity import look_at_linearity
     from gradcheck_kit.experiments.loss_calls import watch_loss_calls
     from gradcheck_kit.experiments.loss_inputs import look_at_loss_inputs
+    from gradcheck_kit.experiments.low_precision import look_at_low_precision
     from gradcheck_kit.experiments.mode_gap import compare_modes
     from gradcheck_kit.experiments.one_batch_fit import fit_one_batch
     from gradcheck_kit.experiments.symmetry import look_at_symmetry
@@ -113,4 +115,5 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(FutureMixing, mix_future),
         Experiment(InputUse, look_at_input_use, after=(Training,)),
         Experiment(GradientCheck, check_gradients),
+        Experiment(LowPrecision, look_at_low_precision),
     )

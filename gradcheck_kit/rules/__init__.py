@@ -24,6 +24,7 @@ from gradcheck_kit.rules.learning_rate_too_high import learning_rate_too_high
 from gradcheck_kit.rules.learning_rate_too_low import learning_rate_too_low
 from gradcheck_kit.rules.loss_broadcast import loss_broadcast
 from gradcheck_kit.rules.loss_not_decreasing import loss_not_decreasing
+from gradcheck_kit.rules.low_precision import low_precision
 from gradcheck_kit.rules.no_gradient import no_gradient
 from gradcheck_kit.rules.no_nonlinearity import no_nonlinearity
 from gradcheck_kit.rules.non_finite import non_finite
@@ -84,6 +85,7 @@ CATALOGUE: tuple[Rule, ...] = (
     eval_mode_ignored,
     cannot_fit_one_batch,
     wrong_gradient,
+    low_precision,
 )
 
 

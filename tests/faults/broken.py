@@ -1312,3 +1312,37 @@ def regression_with_adamw_and_a_decay_of_fifty():
     model = mlp([10, 64, 64, 1])
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=50.0)
     return classification(model, smooth_function(), optimizer, nn.MSELoss())
+
+
+# ---- precision ----
+
+
+def in_precision(make, dtype):
+    return changed(make, lambda x, y: (x.to(dtype), y))
+
+
+def cross_entropy(scale=1.0):
+    return lambda out, y: F.cross_entropy(out.float(), y) * scale
+
+
+@fault("low-precision")
+def bfloat16_weights_fine_tuned_at_a_small_rate():
+    model = mlp([20, 64, 64, 4]).to(torch.bfloat16)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-6)
+    return classification(model, in_precision(clusters(), torch.bfloat16), optimizer, cross_entropy())
+
+
+@fault("low-precision")
+def float16_with_a_loss_divided_by_the_steps_of_an_epoch():
+    model = mlp([20, 64, 64, 4]).half()
+    optimizer = torch.optim.SGD(model.parameters(), lr=20.0, momentum=0.9)
+    return classification(model, in_precision(clusters(), torch.float16), optimizer, cross_entropy(1e-6))
+
+
+@fault("low-precision")
+def float16_cnn_with_a_loss_averaged_twice():
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16 * 64, 4)
+    ).half()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
+    return classification(model, in_precision(images(), torch.float16), optimizer, cross_entropy(1e-6))

@@ -163,6 +163,7 @@ BAD = {
     "GK701": [
         testing.gradient_check(loss_error=0.2, functions=(testing.function_check(relative_error=0.3, factor=None),))
     ],
+    "GK702": [testing.low_precision(lost_updates=0.97), trained(losses=testing.flat())],
 }
 
 
@@ -171,7 +172,7 @@ def measured():
     return [
         testing.batch_mixing(), testing.future_mixing(), testing.gradient_check(), testing.data_summary(),
         testing.loss_calls(), testing.eval_mode(), testing.batch_repetition(), testing.initialization(),
-        testing.weight_decay(),
+        testing.weight_decay(), testing.low_precision(),
     ]  # fmt: skip
 
 

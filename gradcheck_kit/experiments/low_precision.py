@@ -1,0 +1,102 @@
+"""What a first step loses in float16 or bfloat16 weights, counted element by element.
+
+A gradient below the smallest number of float16 is zero; it was there if it comes back when the loss is multiplied
+first. An update below half a unit in the last place of its weight leaves the weight as it was.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.facts import LowPrecision
+from gradcheck_kit.observe.names import named_parameters
+from gradcheck_kit.target.batches import endless
+from gradcheck_kit.target.closures import needs_closure
+from gradcheck_kit.target.layers import layer_of
+from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
+
+LOW = (torch.float16, torch.bfloat16)
+LARGEST = 2.0**16  # factor of the loss, torch.amp.GradScaler's first one
+ROOM = 2.0**14  # for the scaled loss below the largest float16, which is 65504
+
+
+def look_at_low_precision(probe: Probe) -> LowPrecision:
+    """One step of the user's, and one backward pass of the same loss multiplied.
+
+    Raises NotApplicable without such weights.
+    """
+    prepared = probe.prepared
+    if not any(p.requires_grad and p.dtype in LOW for p in prepared.model.parameters()):
+        raise NotApplicable("every trained weight has the precision of float32 or better")
+    with workspace(prepared, seed=prepared.settings.seed) as work:
+        low = {n: p for n, p in named_parameters(work.model) if p.requires_grad and p.dtype in LOW}
+        batch = work.to_device(next(endless(prepared.train)))
+        scale, plain, scaled = _gradients(work, batch, low, prepared.settings.seed)
+        underflow, underflow_layer = _underflow(plain, scaled, scale)
+        lost, lost_layer = _lost_updates(work, batch, low, prepared.settings.seed)
+        kind = str(next(iter(low.values())).dtype).removeprefix("torch.")
+        layers = tuple(dict.fromkeys(layer_of(name) for name in low))
+        return LowPrecision(kind, layers, scale, underflow, underflow_layer, lost, lost_layer)
+
+
+def _gradients(
+    work: Workspace, batch: object, low: dict[str, nn.Parameter], seed: int
+) -> tuple[float, dict[str, Tensor], dict[str, Tensor]]:
+    """The gradients of the loss as it is, and of the loss multiplied by the returned power of two."""
+    found = []
+    scale = 1.0
+    for factor in (None, LARGEST):
+        work.clear_gradients()
+        seed_everything(seed)
+        _, loss = work.step(batch)
+        value = abs(float(loss.detach()))
+        if factor is not None and 0 < value < math.inf:
+            scale = min(factor, 2.0 ** math.floor(math.log2(max(1.0, ROOM / value))))
+        if loss.requires_grad:
+            (loss * scale if factor is not None else loss).backward()
+        found.append({name: p.grad.detach().clone() for name, p in low.items() if p.grad is not None})
+    work.clear_gradients()
+    return scale, found[0], found[1]
+
+
+def _underflow(plain: dict[str, Tensor], scaled: dict[str, Tensor], scale: float) -> tuple[float | None, str]:
+    """Of elements whose multiplied gradient is a normal number, the share whose plain one is zero."""
+    lost = total = 0
+    worst = (-1.0, "")
+    for name, gradient in plain.items():
+        if name not in scaled or gradient.layout is not torch.strided:
+            continue
+        tiny = torch.finfo(gradient.dtype).tiny
+        there = scaled[name].isfinite() & (scaled[name].abs() >= tiny)
+        count = int(there.sum())
+        gone = int((there & (gradient == 0)).sum())
+        lost, total = lost + gone, total + count
+        if count:
+            worst = max(worst, (gone / count, layer_of(name) or name))
+    return (lost / total if total and scale > 1 else None), worst[1]
+
+
+def _lost_updates(work: Workspace, batch: object, low: dict[str, nn.Parameter], seed: int) -> tuple[float | None, str]:
+    if any(map(needs_closure, work.optimizers)) or not work.optimizers:
+        return None, ""
+    owned = {id(p) for o in work.optimizers for g in o.param_groups if g.get("lr") for p in g["params"]}
+    seed_everything(seed)
+    _, loss = work.step(batch)
+    work.backward(loss)
+    before = {name: p.detach().clone() for name, p in low.items()}
+    moving = {name: p.grad != 0 for name, p in low.items() if p.grad is not None and id(p) in owned}
+    moving = {name: mask for name, mask in moving.items() if mask.layout is torch.strided}
+    work.update(batch)
+    still = total = 0
+    worst = (-1.0, "")
+    for name, mask in moving.items():
+        count = int(mask.sum())
+        same = int((mask & (low[name].detach() == before[name])).sum())
+        still, total = still + same, total + count
+        if count:
+            worst = max(worst, (same / count, layer_of(name) or name))
+    return (still / total if total else None), worst[1]
