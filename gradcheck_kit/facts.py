@@ -932,6 +932,27 @@ class WeightDecay:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeGradient:
+    """How much the last output of a recurrent layer depends on each step of its input."""
+
+    layer: str
+    layer_type: str  # "RNN", "LSTM" or "GRU"
+    gradient_rms: tuple[float, ...]  # by step, earliest first; in units of the last step's
+
+    @property
+    def ratio(self) -> float:
+        """The largest over the first tenth of the steps: 1 is no loss."""
+        return max(self.gradient_rms[: max(1, len(self.gradient_rms) // 10)])
+
+
+@dataclass(frozen=True, slots=True)
+class TimeGradients:
+    """Recurrent layers before training, in execution order."""
+
+    layers: tuple[TimeGradient, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LowPrecision:
     """What weights of float16 or bfloat16 lose in a first step: gradients that vanish, updates that round away."""
 
@@ -948,4 +969,5 @@ FACTS: tuple[type, ...] = (
     Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, LossInputs, Symmetry, Initialization, Linearity,
     DataSummary, BatchMixing, FutureMixing, InputUse, GradientCheck, LossCalls, EvalMode, InputScale, TargetScale,
     ModeGap, BatchRepetition, WeightDecay, LowPrecision,
+    TimeGradients,
 )  # fmt: skip

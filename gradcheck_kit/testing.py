@@ -54,6 +54,8 @@ from gradcheck_kit.facts import (
     Symmetry,
     TargetScale,
     TensorSummary,
+    TimeGradient,
+    TimeGradients,
     Training,
     WeightDecay,
     WiredModule,
@@ -359,6 +361,16 @@ def weight_decay(**changes: Any) -> WeightDecay:
         "decay": 0.01, "decoupled": True, "shares": (1e-3, 2e-3), "shrinkage": 0.99, "proposed": 1e-3
     }  # fmt: skip
     return _build(WeightDecay, healthy, changes)
+
+
+def time_gradient(layer: str = "rnn", first: float = 0.3, steps: int = 20, **changes: Any) -> TimeGradient:
+    """A recurrent layer at whose first step `first` of the gradient at the last one arrives."""
+    profile = tuple(first ** ((steps - 1 - i) / (steps - 1)) for i in range(steps))
+    return _build(TimeGradient, {"layer": layer, "layer_type": "RNN", "gradient_rms": profile}, changes)
+
+
+def time_gradients(*layers: TimeGradient, **changes: Any) -> TimeGradients:
+    return _build(TimeGradients, {"layers": layers or (time_gradient(),)}, changes)
 
 
 def low_precision(**changes: Any) -> LowPrecision:

@@ -30,6 +30,7 @@ from gradcheck_kit.facts import (
     OneBatchFit,
     Symmetry,
     TargetScale,
+    TimeGradients,
     Training,
     WeightDecay,
     Wiring,
@@ -89,6 +90,7 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.one_batch_fit import fit_one_batch
     from gradcheck_kit.experiments.symmetry import look_at_symmetry
     from gradcheck_kit.experiments.target_scale import measure_target_scale
+    from gradcheck_kit.experiments.time_gradients import look_through_time
     from gradcheck_kit.experiments.training import train
     from gradcheck_kit.experiments.weight_decay import look_at_weight_decay
     from gradcheck_kit.experiments.wiring import look_at_wiring
@@ -103,6 +105,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(BatchRepetition, repeat_batch, after=(Training,)),
         Experiment(Initialization, look_at_initialization, after=(Training,)),
         Experiment(WeightDecay, look_at_weight_decay, after=(Training,)),
+        Experiment(TimeGradients, look_through_time),
         Experiment(Linearity, look_at_linearity, after=(Training,)),
         Experiment(InputScale, measure_input_scale, after=(Training,)),
         Experiment(TargetScale, measure_target_scale, after=(Training,)),

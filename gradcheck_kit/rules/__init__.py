@@ -42,6 +42,7 @@ from gradcheck_kit.rules.unnormalized_target import unnormalized_target
 from gradcheck_kit.rules.unregistered_module import unregistered_module
 from gradcheck_kit.rules.unshuffled_data import unshuffled_data
 from gradcheck_kit.rules.vanishing_gradient import vanishing_gradient
+from gradcheck_kit.rules.vanishing_through_time import vanishing_through_time
 from gradcheck_kit.rules.weight_decay_dominates import weight_decay_dominates
 from gradcheck_kit.rules.wrong_gradient import wrong_gradient
 from gradcheck_kit.rules.wrong_output_activation import wrong_output_activation
@@ -53,6 +54,7 @@ CATALOGUE: tuple[Rule, ...] = (
     dead_units,
     saturated_activation,
     non_finite,
+    vanishing_through_time,
     not_optimized,
     parameter_unchanged,
     learning_rate_too_high,

@@ -11,7 +11,7 @@ REDUCTIONS = ("softmax", "log_softmax", "softmin", "mean", "sum", "std", "var", 
               "norm", "vector_norm", "normalize", "logsumexp", "cumsum", "sort")  # fmt: skip
 
 
-@rule("GK405", needs=(BatchMixing,), explains=("GK205", "GK601", "GK606"))
+@rule("GK405", needs=(BatchMixing,), explains=("GK107", "GK205", "GK601", "GK606"))
 def batch_leakage(mixing: BatchMixing, *, influence: float = 1e-3) -> Iterator[Finding]:
     """In evaluation mode a sample's output depends on the other samples of its batch.
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from gradcheck_kit.facts import EqualUnits, Symmetry, Training
 from gradcheck_kit.rule import Finding, listed, rule
 
-EXPLAINS = ("GK103", "GK104", "GK204", "GK205", "GK601", "GK606")
+EXPLAINS = ("GK103", "GK104", "GK107", "GK204", "GK205", "GK601", "GK606")
 
 
 @rule("GK302", needs=(Symmetry,), uses=(Training,), explains=EXPLAINS)

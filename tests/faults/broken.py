@@ -1346,3 +1346,45 @@ def float16_cnn_with_a_loss_averaged_twice():
     ).half()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
     return classification(model, in_precision(images(), torch.float16), optimizer, cross_entropy(1e-6))
+
+
+# ---- through time ----
+
+
+def first_step_decides(length=60):
+    """The class is told by the first step alone; what follows is noise."""
+
+    def make(n):
+        y = torch.randint(0, 3, (n,))
+        x = torch.randn(n, length, 3) * 0.5
+        x[:, 0] += 3 * F.one_hot(y, 3)
+        return x, y
+
+    return make
+
+
+class LastState(nn.Module):
+    def __init__(self, rnn, width, classes=3):
+        super().__init__()
+        self.rnn, self.head = rnn, nn.Linear(width, classes)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0][:, -1])
+
+
+@fault("vanishing-through-time")
+def rnn_that_should_remember_the_first_of_sixty_steps():
+    return classification(LastState(nn.RNN(3, 32, batch_first=True), 32), first_step_decides())
+
+
+@fault("vanishing-through-time")
+def two_layer_rnn_over_a_hundred_steps():
+    return classification(LastState(nn.RNN(3, 24, num_layers=2, batch_first=True), 24), first_step_decides(100))
+
+
+@fault("vanishing-through-time")
+def lstm_whose_forget_gate_starts_closed():
+    rnn = nn.LSTM(3, 32, batch_first=True)
+    with torch.no_grad():
+        rnn.bias_hh_l0[32:64] = -4.0
+    return classification(LastState(rnn, 32), first_step_decides(40))

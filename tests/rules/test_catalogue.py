@@ -56,6 +56,7 @@ BAD = {
     "GK104": [stuck([1e-3] * 3, activations=(testing.activation("1", dead_share=0.9),))],
     "GK105": [stuck([1e-3] * 3, activations=(testing.activation("1", "tanh", saturated_share=0.9),))],
     "GK106": [trained(losses=(2.3, 2.3, 2.3, math.nan), non_finite=testing.non_finite())],
+    "GK107": [testing.time_gradients(testing.time_gradient(first=1e-7)), trained(losses=testing.flat())],
     "GK201": [testing.wiring(parameters=(testing.wired_parameter(optimized=False),))],
     "GK202": [trained(parameters=(testing.parameter(changed=False),))],
     "GK203": [
@@ -172,7 +173,7 @@ def measured():
     return [
         testing.batch_mixing(), testing.future_mixing(), testing.gradient_check(), testing.data_summary(),
         testing.loss_calls(), testing.eval_mode(), testing.batch_repetition(), testing.initialization(),
-        testing.weight_decay(), testing.low_precision(),
+        testing.weight_decay(), testing.low_precision(), testing.time_gradients(),
     ]  # fmt: skip
 
 

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradcheck_kit.facts import LearningRateResponse, TimeGradient, TimeGradients, Training
+from gradcheck_kit.rule import Bar, Finding, Skip, rule
+
+SYMPTOMS = ("GK205", "GK507", "GK601", "GK606")
+
+
+@rule("GK107", needs=(TimeGradients, Training), uses=(LearningRateResponse,), explains=SYMPTOMS)
+def vanishing_through_time(
+    time: TimeGradients, training: Training, response: LearningRateResponse | None, *, ratio: float = 1e-3
+) -> Iterator[Finding]:
+    """Next to nothing of the gradient reaches the first steps of a recurrent layer, and the run does not learn.
+
+    Tasks whose signal comes late learn all the same: without harm it is nothing.
+    """
+    worst = min(time.layers, key=lambda layer: layer.ratio)
+    if worst.ratio >= ratio:
+        return
+    harm = training.harm
+    length = len(worst.gradient_rms)
+    what = (
+        f"Before training {worst.ratio:.1e} of the gradient at the last of {length} steps reaches the first ones of "
+        f"{worst.layer or 'the model'} ({worst.layer_type})"
+    )
+    if not harm:
+        return
+    if not training.long_enough:
+        raise Skip(f"{training.loss_steps} steps are too few to tell; {training.at_least(10)}")
+    learned = response is not None and any(trial.learned(training.constant_loss) for trial in response.trials)
+    if learned:
+        raise Skip(f"{what}; {harm}, but with another learning rate or more steps it learns")
+    name = worst.layer or "the model"
+    yield Finding(
+        where=worst.layer,
+        message=f"{what}; healthy is at least {ratio:g}. What happened there it cannot learn to remember, and {harm}.",
+        evidence={"ratio": worst.ratio, "limit": ratio, "steps": length},
+        fixes=tuple(_fixes(worst, name)),
+        severity="warning" if training.synthetic else None,
+        profile=_bars(worst),
+    )
+
+
+def _fixes(layer: TimeGradient, name: str) -> Iterator[str]:
+    if layer.layer_type == "RNN":
+        yield f"Replace {name} by nn.GRU or nn.LSTM, whose gates carry a state and its gradient through time."
+        yield f"Or start with nn.init.orthogonal_({name}.weight_hh_l0), which keeps the size of what it multiplies."
+    else:
+        gate = "forget gate" if layer.layer_type == "LSTM" else "update gate"
+        yield f"Start {name} with an open gate: a bias of 1 to 2 for its {gate}."
+    steps = len(layer.gradient_rms)
+    yield f"Or shorten the way: read all {steps} outputs (their mean, or attention) in place of the last."
+
+
+def _bars(layer: TimeGradient) -> tuple[Bar, ...]:
+    count = len(layer.gradient_rms)
+    chosen = sorted({round(k * (count - 1) / 9) for k in range(10)})
+    return tuple(Bar(f"step {i + 1}", layer.layer_type, layer.gradient_rms[i]) for i in chosen)

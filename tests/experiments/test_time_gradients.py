@@ -1,0 +1,55 @@
+"""How much of the last output's gradient reaches the first step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from gradcheck_kit.experiments import NotApplicable
+from gradcheck_kit.experiments.time_gradients import look_through_time
+
+
+class Reader(nn.Module):
+    def __init__(self, rnn, width=8):
+        super().__init__()
+        self.rnn, self.head = rnn, nn.Linear(width, 2)
+
+    def forward(self, x):
+        output = self.rnn(x if self.rnn.batch_first else x.transpose(0, 1))[0]
+        return self.head(output[:, -1] if self.rnn.batch_first else output[-1])
+
+
+def look(probe_of, model, steps=30):
+    data = [(torch.randn(16, steps, 3), torch.randint(0, 2, (16,)))]
+    return look_through_time(probe_of(model, train=data, loss_fn=nn.CrossEntropyLoss()))
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_sees_a_plain_rnn_forget_and_an_orthogonal_one_remember(batch_first, probe_of):
+    torch.manual_seed(0)
+    plain = nn.RNN(3, 8, batch_first=batch_first)
+    (found,) = look(probe_of, Reader(plain)).layers
+    assert (found.layer, found.layer_type, len(found.gradient_rms)) == ("rnn", "RNN", 30)
+    assert found.ratio < 1e-4
+    kept = nn.RNN(3, 8, nonlinearity="relu", batch_first=batch_first)
+    with torch.no_grad():
+        kept.weight_hh_l0.copy_(torch.eye(8))
+    assert look(probe_of, Reader(kept)).layers[0].ratio > 0.1
+
+
+def test_looks_at_the_forward_half_of_a_bidirectional_layer(probe_of):
+    (found,) = look(probe_of, Reader(nn.GRU(3, 8, batch_first=True, bidirectional=True), 16)).layers
+    assert found.ratio < 0.5  # the backward half's last output is of the last step alone: it would hide nothing
+
+
+@pytest.mark.parametrize(
+    ("model", "steps", "reason"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(24, 2)), 8, "no recurrent layer"),
+        (Reader(nn.RNN(3, 8, batch_first=True)), 4, "a sequence of 8 steps or more"),
+    ],
+)
+def test_does_not_apply(model, steps, reason, probe_of):
+    with pytest.raises(NotApplicable, match=reason):
+        look(probe_of, model, steps)

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from gradcheck_kit.rule import Skip
+from gradcheck_kit.rules.vanishing_through_time import vanishing_through_time
+from gradcheck_kit.testing import (
+    CHANCE,
+    apply,
+    falling,
+    flat,
+    judge,
+    learning_rate_response,
+    poisoned,
+    time_gradient,
+    time_gradients,
+    training,
+)
+
+STUCK = training(losses=flat(), optimizer_given=True)
+FORGETFUL = time_gradients(time_gradient("encoder", first=0.5), time_gradient("rnn", first=1e-7))
+
+
+def test_it_fails_a_layer_that_forgets_in_a_run_that_does_not_learn():
+    outcome = judge(vanishing_through_time, FORGETFUL, STUCK)
+    assert outcome.status == "failed"
+    (finding,) = outcome.findings
+    assert finding.where == "rnn"
+    assert "of the gradient at the last of 20 steps reaches the first ones of rnn (RNN)" in finding.message
+    assert finding.fixes[0].startswith("Replace rnn by nn.GRU or nn.LSTM")
+    assert [bar.place for bar in finding.profile][::9] == ["step 1", "step 20"]
+
+
+def test_it_opens_the_gate_of_an_lstm():
+    gated = time_gradients(time_gradient("rnn", first=1e-7, layer_type="LSTM"))
+    (finding,) = apply(vanishing_through_time, gated, STUCK)
+    assert finding.fixes[0].startswith("Start rnn with an open gate")
+
+
+def test_it_passes_a_layer_that_forgets_in_a_run_that_learns():
+    assert apply(vanishing_through_time, FORGETFUL, training(losses=falling())) == ()
+
+
+def test_it_passes_a_layer_that_remembers_in_a_run_that_does_not_learn():
+    assert apply(vanishing_through_time, time_gradients(), STUCK) == ()
+
+
+def test_it_skips_a_run_that_learns_at_another_rate():
+    with pytest.raises(Skip, match="with another learning rate or more steps it learns"):
+        apply(vanishing_through_time, FORGETFUL, STUCK, learning_rate_response({0.1: 0.4, 1.0: CHANCE}))
+
+
+def test_it_does_not_pass_poisoned_facts():
+    assert judge(vanishing_through_time, poisoned(FORGETFUL), STUCK).status != "passed"
