@@ -224,3 +224,10 @@ def test_it_shortens_in_the_middle(text, short):
 )
 def test_it_takes_the_first_sentence(text, sentence):
     assert first_sentence(text) == sentence
+
+
+def test_it_says_what_quick_left_out():
+    fast = toy("GK606", "cannot-fit-one-batch", Skip("left out by --quick"))
+    other = toy("GK107", "vanishing-through-time", Skip("the model has no recurrent layer"))
+    text = render_text(report_of(fast, other, toy("GK102", "exploding-gradient")))
+    assert "quick  left out GK606 cannot-fit-one-batch\n" in text

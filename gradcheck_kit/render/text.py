@@ -14,6 +14,7 @@ from gradcheck_kit.facts import Training
 from gradcheck_kit.report import Outcome, Report
 from gradcheck_kit.rule import GROUPS, Bar, Finding
 
+LEFT_OUT = "left out by --quick"  # the reason of experiments that take long
 LETTERS = {"passed": ".", "failed": "F", "warned": "w", "skipped": "s", "error": "E"}
 COLORS = {"passed": "green", "failed": "red", "warned": "yellow", "skipped": "cyan", "error": "magenta"}
 MOST_FINDINGS = 5  # of one rule, without -v
@@ -81,6 +82,10 @@ class _Page:
         if self.verbose:
             for outcome in self.report.of("skipped"):
                 yield from self.wrap(f"{outcome.rule.code} {outcome.rule.name}: {outcome.reason}", "skipped  ")
+        elif not self.quiet:
+            left = [f"{o.rule.code} {o.rule.name}" for o in self.report.of("skipped") if o.reason == LEFT_OUT]
+            if left:
+                yield from self.wrap(f"left out {', '.join(left)}", "quick  ")
 
     # -- the findings --
 
