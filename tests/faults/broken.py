@@ -73,7 +73,7 @@ def regression_with_tiny_weights():
     return classification(model, smooth_function(), sgd(model), nn.MSELoss())
 
 
-@fault("bad-initialization")
+@fault("bad-initialization", "exploding-gradient")
 def relu_mlp_with_large_weights():
     model = mlp([20, *[64] * 7, 4])
     for module in model:
@@ -82,7 +82,7 @@ def relu_mlp_with_large_weights():
     return classification(model, clusters(), sgd(model, 0.01))
 
 
-@fault("bad-initialization")
+@fault("bad-initialization", "exploding-gradient")
 def regression_cnn_with_large_weights():
     model = nn.Sequential(
         *[m for i in range(6) for m in (nn.Conv2d(1 if i == 0 else 16, 16, 3, padding=1), nn.ReLU())],
