@@ -64,7 +64,8 @@ def _distance(weight: InitialWeight) -> float:
 def _sizes(initialization: Initialization, odd: Sequence[InitialWeight]) -> str:
     worst = max(odd, key=_distance, default=None)
     if worst is not None and worst.off:
-        others = f" (and of {listed(w.layer for w in odd if w is not worst)})" if len(odd) > 1 else ""
+        rest = listed(w.layer or w.name for w in odd if w.layer != worst.layer)
+        others = f" (and of {rest})" if rest else ""
         side, bound = ("at most", worst.high) if worst.gain > 1 else ("at least", worst.low)
         return (
             f"the weights of {worst.layer or worst.name}{others} start with a root mean square of {worst.std:.2g}, "
