@@ -77,7 +77,7 @@ def two_layers(between):
 )
 def test_finds_the_function_that_mixes(mixing_of, between, operation, by):
     mixing = mixing_of(two_layers(between), vectors())
-    assert mixing.influence > 0.05
+    assert mixing.influence > 0.01
     assert (mixing.operation.operation, mixing.operation.reduced_by) == (operation, by)
     assert mixing.operation.module == ""
     assert mixing.operation.source.startswith("test_batch_mixing.py:")
@@ -106,19 +106,19 @@ def test_finds_the_function_that_mixes(mixing_of, between, operation, by):
 )  # fmt: skip
 def test_finds_layers_that_take_the_batch_for_something_else(mixing_of, model, data, operation, module):
     mixing = mixing_of(model, data)
-    assert mixing.influence > 0.05
+    assert mixing.influence > 0.01
     assert (mixing.operation.operation, mixing.operation.module) == (operation, module)
 
 
 def test_finds_it_behind_a_head_of_zeros(mixing_of):
     model = two_layers(lambda h: h.softmax(0))
     nn.init.zeros_(model.b.weight)
-    assert mixing_of(model, vectors()).influence > 0.05
+    assert mixing_of(model, vectors()).influence > 0.01
 
 
 def test_finds_it_in_a_model_that_runs_in_float32_only(mixing_of):
     model = two_layers(lambda h: (h.float() @ torch.ones(6, 6)).softmax(0))
-    assert mixing_of(model, vectors()).influence > 0.05
+    assert mixing_of(model, vectors()).influence > 0.01
 
 
 def test_tells_a_batch_norm_without_running_statistics(mixing_of):
