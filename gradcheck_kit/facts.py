@@ -14,6 +14,7 @@ from itertools import pairwise
 from statistics import fmean, median
 
 Series = tuple[float | None, ...]
+LARGE_UPDATE = 0.1  # of the weights in the first step (TheDeepChecker): other runs are tried, whatever the loss
 
 
 def middle(values: Iterable[float | None]) -> float | None:
@@ -294,6 +295,12 @@ class Training:
             for p in self.parameters
             if p.is_weight and p.optimized and p.update_rms and p.update_rms[0] is not None and p.weight_rms[0]
         )
+
+    @property
+    def went_wrong(self) -> bool:
+        """Whether it is worth trying anything else: it did not learn, broke out, or took first steps too long."""
+        first = self.first_update_ratio
+        return bool(self.harm) or self.blow_up > 10 or (first is not None and not first <= LARGE_UPDATE)
 
     # -- depth --
 
@@ -923,7 +930,7 @@ class WeightDecay:
     decoupled: bool  # subtracted from the weights themselves, as in AdamW, and not added to their gradient
     shares: tuple[float, ...]  # of each decayed weight: decay's part of the first update / the gradient's part
     shrinkage: float | None  # median over these weights of their size at the end / at the start
-    proposed: float  # the decay whose part is a tenth of the gradient's
+    proposed: float  # the decay whose part is a tenth of the gradient's, within what people choose
     free_losses: tuple[float, ...]  # of the run without any; empty: not tried
 
     @property
@@ -963,6 +970,7 @@ class LowPrecision:
     underflow_layer: str  # where that share is largest
     lost_updates: float | None  # share of the elements with a gradient that the step left as they were, bit for bit
     lost_layer: str
+    float32_losses: tuple[float, ...]  # of the run in float32; empty: not tried
 
 
 FACTS: tuple[type, ...] = (

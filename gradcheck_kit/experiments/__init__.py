@@ -85,9 +85,9 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.linearity import look_at_linearity
     from gradcheck_kit.experiments.loss_calls import watch_loss_calls
     from gradcheck_kit.experiments.loss_inputs import look_at_loss_inputs
-    from gradcheck_kit.experiments.low_precision import look_at_low_precision
     from gradcheck_kit.experiments.mode_gap import compare_modes
     from gradcheck_kit.experiments.one_batch_fit import fit_one_batch
+    from gradcheck_kit.experiments.precision_loss import look_at_precision_loss
     from gradcheck_kit.experiments.symmetry import look_at_symmetry
     from gradcheck_kit.experiments.target_scale import measure_target_scale
     from gradcheck_kit.experiments.time_gradients import look_through_time
@@ -105,7 +105,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(BatchRepetition, repeat_batch, after=(Training,)),
         Experiment(Initialization, look_at_initialization, after=(Training,)),
         Experiment(WeightDecay, look_at_weight_decay, after=(Training,)),
-        Experiment(TimeGradients, look_through_time),
+        Experiment(TimeGradients, look_through_time, after=(Training,)),
         Experiment(Linearity, look_at_linearity, after=(Training,)),
         Experiment(InputScale, measure_input_scale, after=(Training,)),
         Experiment(TargetScale, measure_target_scale, after=(Training,)),
@@ -118,5 +118,5 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(FutureMixing, mix_future),
         Experiment(InputUse, look_at_input_use, after=(Training,)),
         Experiment(GradientCheck, check_gradients),
-        Experiment(LowPrecision, look_at_low_precision),
+        Experiment(LowPrecision, look_at_precision_loss, after=(Training,)),
     )

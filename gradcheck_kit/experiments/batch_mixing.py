@@ -80,9 +80,14 @@ def in_evaluation_mode(model: nn.Module) -> None:
         module.training = False  # a train() of the user's own may have kept it
         if callable(stop := getattr(module, "disable_observer", None)):
             stop()
+    part_equal_weights(model)
+
+
+def part_equal_weights(model: nn.Module) -> None:
+    """Make trainable weights that are all equal unequal: zero-initialised heads and gates let nothing through."""
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.requires_grad and parameter.numel() > 1 and parameter.is_floating_point():
+            if parameter.requires_grad and parameter.numel() and parameter.is_floating_point():
                 flat = parameter.detach().reshape(-1)
                 if bool((flat == flat[0]).all()):
                     parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -122,7 +127,7 @@ def _mix(work: Workspace, batch: Any, dtype: torch.dtype, *, shuffled: bool) -> 
     if not all(_equal(a, b) for a, b in zip(plain, again, strict=True)):
         raise NotApplicable("two evaluations of one batch differ (see eval-nondeterministic)")
     fewer = tensors(forward(size - 1, None))
-    compared = [i for i, pair in enumerate(zip(plain, fewer, strict=True)) if _floats(pair[0])]
+    compared = [i for i, pair in enumerate(zip(plain, fewer, strict=True)) if is_float(pair[0])]
     dimensions = {i: d for i in compared if (d := _batch_dimension(plain[i], fewer[i], size)) is not None}
     if not dimensions:
         raise NotApplicable("the model returns nothing that has one row per sample")
@@ -157,7 +162,7 @@ def _discrete(tensor: Tensor) -> bool:
 
 def _moved(leaf: Any, changed: Tensor, dtype: torch.dtype, discrete: bool) -> Any:
     """The tensor with some rows changed in proportion: zeros, which may be padding, stay zeros."""
-    if not isinstance(leaf, Tensor) or not _floats(leaf) or (_discrete(leaf) and not discrete):
+    if not isinstance(leaf, Tensor) or not is_float(leaf) or (_discrete(leaf) and not discrete):
         return leaf
     generator = torch.Generator().manual_seed(leaf.numel())
     noise = torch.randn(leaf.shape, generator=generator, dtype=torch.float64).to(leaf.device)
@@ -186,7 +191,7 @@ class _Embeddings:
             order = torch.randperm(size, generator=torch.Generator().manual_seed(size))
             plain = self._indices(model, task, batch)
             turned = self._indices(model, task, pytree.tree_map(lambda t: _rows(t, order), batch))
-            given = [t for t in tensors(task.inputs(batch)) if not _floats(t)]
+            given = [t for t in tensors(task.inputs(batch)) if not is_float(t)]
             pairs = zip(plain, turned, strict=True) if len(plain) == len(turned) else ((p, None) for p in plain)
             self._samples = [_samples(a, b, order, given, size) for a, b in pairs]
 
@@ -249,7 +254,8 @@ def _samples(
     return None
 
 
-def _floats(tensor: Tensor) -> bool:
+def is_float(tensor: Tensor) -> bool:
+    """Whether it holds real or complex numbers, and neither indices nor flags."""
     return tensor.is_floating_point() or tensor.is_complex()
 
 

@@ -14,14 +14,13 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from gradcheck_kit.experiments import NotApplicable, Probe
-from gradcheck_kit.experiments.input_scale import losses_of_run
 from gradcheck_kit.experiments.one_batch_fit import DROPOUTS, small_batch
+from gradcheck_kit.experiments.second_run import losses_of_run
 from gradcheck_kit.facts import BatchRepetition, RateTrial, Training
 from gradcheck_kit.target.batches import batch_size_of, endless
 from gradcheck_kit.target.closures import needs_closure
 from gradcheck_kit.target.workspace import Workspace, workspace
 
-LARGE_UPDATE = 0.1  # of the weights in the first step: as with other learning rates, tried whatever the loss
 NEAR_THE_END = 8  # operations from the loss backwards
 
 
@@ -36,18 +35,13 @@ def repeat_batch(probe: Probe) -> BatchRepetition:
         each = target.numel() // len(target) if isinstance(target, Tensor) and target.ndim else 1
         losses = _losses(work, small, size)
     found = BatchRepetition(size, losses, prepared.task.loss_name or "the loss", None, ())
-    if training is None or prepared.settings.quick or not found.share > 0.5 or not _went_wrong(training):
+    if training is None or prepared.settings.quick or not found.share > 0.5 or not training.went_wrong:
         return found
     if any(map(needs_closure, prepared.optimizers)):
         return found  # it takes its own steps with the loss as it is
     runs = {divisor: _divided(probe, divisor) for divisor in sorted({size * max(1, each), size}, reverse=True)}
     best = min(runs, key=lambda divisor: RateTrial(1.0, runs[divisor]).end * divisor)
     return BatchRepetition(size, losses, found.loss, best, runs[best])
-
-
-def _went_wrong(training: Training) -> bool:
-    first = training.first_update_ratio
-    return bool(training.harm) or training.blow_up > 10 or (first is not None and not first <= LARGE_UPDATE)
 
 
 def _divided(probe: Probe, divisor: int) -> tuple[float, ...]:

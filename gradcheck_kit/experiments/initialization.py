@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from gradcheck_kit.experiments import NotApplicable, Probe
-from gradcheck_kit.experiments.input_scale import losses_of_run
-from gradcheck_kit.experiments.learning_rate_response import PATIENCE
+from gradcheck_kit.experiments.second_run import PATIENCE, losses_of_run
 from gradcheck_kit.facts import Initialization, InitialWeight, RateTrial, Training, end_to_end
 from gradcheck_kit.observe.names import named_modules, named_parameters
 from gradcheck_kit.observe.recorder import Recorder
@@ -71,7 +70,7 @@ def look_at_initialization(probe: Probe) -> Initialization:
         losses = losses_of_run(
             probe,
             work,
-            patience=PATIENCE if training.harm else 1,
+            steps=(PATIENCE if training.harm else 1) * prepared.settings.steps,
             enough=lambda losses: RateTrial(1.0, losses).learned(training.constant_loss),
         )
         return replace(made, twin_losses=losses, twin_gradient_ratio=twin_ratio)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.experiments.second_run import losses_of_run
 from gradcheck_kit.facts import FeatureScale, InputScale, Training
 from gradcheck_kit.observe.statistics import measurable
-from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.task import tensors
-from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
+from gradcheck_kit.target.workspace import Workspace, workspace
 
 BATCHES = 2
 MOST_LISTED = 8
@@ -160,36 +159,3 @@ def _run_standardized(probe: Probe, layer: str, statistics: _Statistics) -> tupl
             return losses_of_run(probe, work)
         finally:
             handle.remove()
-
-
-def losses_of_run(
-    probe: Probe,
-    work: Workspace,
-    *,
-    divisor: float = 1.0,
-    patience: int = 1,
-    enough: Callable[[tuple[float, ...]], bool] | None = None,
-) -> tuple[float, ...]:
-    """The losses of as many steps as the training run takes, on the same batches; it ends where one is not finite.
-
-    Each is divided by `divisor` before it is backpropagated, and told so. With `patience` the run takes so many times
-    as many steps, until the losses are `enough`.
-    """
-    prepared = probe.prepared
-    usual = prepared.settings.steps
-    losses: list[float] = []
-    seed_everything(prepared.settings.seed)
-    batches = endless(prepared.train)
-    for step in range(patience * usual):
-        probe.tick(step, patience * usual)
-        if enough is not None and step >= usual and (step - usual) % 20 == 0 and enough(tuple(losses)):
-            break
-        batch = work.to_device(next(batches))
-        work.clear_gradients()
-        loss = work.step(batch)[1] / divisor
-        losses.append(float(loss.detach()))
-        if not math.isfinite(losses[-1]):
-            break
-        work.backward(loss)
-        work.update(batch)
-    return tuple(losses)

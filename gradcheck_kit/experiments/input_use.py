@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from gradcheck_kit.experiments import NotApplicable, Probe
-from gradcheck_kit.experiments.batch_mixing import in_precision
+from gradcheck_kit.experiments.batch_mixing import in_precision, is_float, part_equal_weights
 from gradcheck_kit.experiments.evaluation import load_trained
 from gradcheck_kit.experiments.operations import Call, aligned, calls_of
 from gradcheck_kit.facts import InputUse, MixingOperation
@@ -66,7 +66,7 @@ def _depends(probe: Probe, *, trained: bool, dtype: torch.dtype | None = None) -
     with workspace(prepared, seed=prepared.settings.seed) as work:
         if trained:
             load_trained(work, probe)
-        _part_equal_weights(work.model)
+        part_equal_weights(work.model)
         work.task = replace(work.task, precision=None)
         batches = endless(prepared.train)
         if dtype is not None:
@@ -88,16 +88,6 @@ def _depends_in_float64(probe: Probe) -> bool:
 
 def _used(changes: int) -> InputUse:
     return InputUse(changes, ignored=False, inputs=(), operation=None, unused="", unused_type="", targets_differ=None)
-
-
-def _part_equal_weights(model: nn.Module) -> None:
-    """Zero-initialised heads, gates and scales let nothing through at the start, and are meant to."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.numel() and parameter.is_floating_point():
-                flat = parameter.detach().reshape(-1)
-                if bool((flat == flat[0]).all()):
-                    parameter.add_(torch.randn_like(parameter) * 0.1)
 
 
 class _Look:
@@ -129,9 +119,9 @@ class _Look:
             plain = self.forward(self.batch)
         except Exception as error:  # a model may want its target in evaluation mode, or have no such mode
             raise NotApplicable("the model does not run in evaluation mode") from error
-        if not any(_floats(t) and t.numel() for t in plain):
+        if not any(is_float(t) and t.numel() for t in plain):
             raise NotApplicable("the model returns no numbers in evaluation mode")
-        if not all(bool(t.isfinite().all()) for t in plain if _floats(t)):
+        if not all(bool(t.isfinite().all()) for t in plain if is_float(t)):
             raise NotApplicable("the output is not finite (see non-finite)")
         for other in self.others():
             if self._differs(plain, other, training=False):
@@ -198,7 +188,7 @@ class _Look:
         if batch is None:
             return False
         try:
-            outputs = [t for t in self.forward(batch) if _floats(t) and t.requires_grad]
+            outputs = [t for t in self.forward(batch) if is_float(t) and t.requires_grad]
             if not outputs:
                 return False
             real_outputs = [torch.view_as_real(t) if t.is_complex() else t for t in outputs]
@@ -297,10 +287,6 @@ def _noisy(tensor: Tensor, scale: float) -> Tensor:
     spread = wide.std(correction=0) + wide.abs().mean() + 1e-3
     noise = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0)).to(tensor.device)
     return (wide + scale * spread * noise).to(tensor.dtype)
-
-
-def _floats(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _differ(first: list[Tensor], second: list[Tensor]) -> bool:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import math
 
 from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.experiments.second_run import PATIENCE, losses_of_run
 from gradcheck_kit.facts import LearningRateResponse, RateTrial, Training
-from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.workspace import workspace
 
 STEPS = 30
-PATIENCE = 3  # times the probe's steps at the user's own rate: a rough start may still end well
-LARGE_UPDATE = 0.1  # of the weights in the first step (TheDeepChecker's limit): other rates are tried whatever the loss
 # Median update/weight ratios to try; 1e-3 is the usual one (Karpathy, CS231n), the others are its neighbours.
 RATIOS = (1e-4, 1e-3, 1e-2)
 
@@ -25,8 +23,7 @@ def respond_to_learning_rates(probe: Probe) -> LearningRateResponse:
     training = probe.facts.get(Training)
     if training is None:
         raise NotApplicable("the training run was not recorded")
-    first = training.first_update_ratio
-    if not training.harm and training.blow_up <= 10 and not (first is not None and first > LARGE_UPDATE):
+    if not training.went_wrong:
         raise NotApplicable("the training run went well, so no other learning rate was tried")
     if probe.prepared.settings.quick:
         raise NotApplicable("left out by --quick")
@@ -55,23 +52,9 @@ def _round(factor: float) -> float:
 
 
 def _losses(probe: Probe, factor: float, steps: int, constant_loss: float | None) -> tuple[float, ...]:
-    """The losses of a trial; it ends early when it is no longer finite or, after the usual length, has learned."""
-    prepared = probe.prepared
-    losses: list[float] = []
-    with workspace(prepared, seed=prepared.settings.seed) as work:
+    """The losses of a trial; a long one ends when it has learned."""
+    with workspace(probe.prepared, seed=probe.prepared.settings.seed) as work:
         work.scale_learning_rate(factor)
-        batches = endless(prepared.train)
-        for step in range(steps):
-            probe.tick(step, steps)
-            batch = work.to_device(next(batches))
-            work.clear_gradients()
-            _, loss = work.step(batch)
-            value = float(loss.detach())
-            losses.append(math.nan if math.isnan(value) else value)
-            if not math.isfinite(value):
-                break
-            if step > STEPS and step % 20 == 0 and RateTrial(factor, tuple(losses)).learned(constant_loss):
-                break
-            work.backward(loss)
-            work.update(batch)
-    return tuple(losses)
+        return losses_of_run(
+            probe, work, steps=steps, enough=lambda losses: RateTrial(factor, losses).learned(constant_loss)
+        )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.experiments.constant_loss import constant_loss
-from gradcheck_kit.experiments.input_scale import losses_of_run
+from gradcheck_kit.experiments.second_run import losses_of_run
 from gradcheck_kit.facts import TargetScale, Training
 from gradcheck_kit.target.keep import keep_random_state, kept_generators
 from gradcheck_kit.target.workspace import seed_everything, workspace

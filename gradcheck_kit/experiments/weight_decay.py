@@ -7,19 +7,22 @@ it, and not with it, has too much of it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
 from gradcheck_kit.experiments import NotApplicable, Probe
-from gradcheck_kit.experiments.input_scale import losses_of_run
+from gradcheck_kit.experiments.second_run import losses_of_run
 from gradcheck_kit.facts import ParameterRecord, Training, WeightDecay, middle
 from gradcheck_kit.target.workspace import workspace
 
 SHRUNK = 0.5  # of their size, within a probe: a usual decay takes a thousandth
+OUTWEIGHS = 1.0  # decay's part of the first update / the gradient's: Adam's steps are too short to halve weights
+USUAL = {True: 0.1, False: 1e-3}  # the largest that people choose where it is decoupled, and where not
 
 
 def look_at_weight_decay(probe: Probe) -> WeightDecay:
-    """The decay's part of the first update, how far weights shrank, and, where they did, the run without decay."""
+    """The decay's part of the first update, how far weights shrank, and, where the run does not learn, one without."""
     prepared, training = probe.prepared, probe.facts.get(Training)
     if not any(group.get("weight_decay") for o in prepared.optimizers for group in o.param_groups):
         raise NotApplicable("no optimizer decays weights")
@@ -27,14 +30,15 @@ def look_at_weight_decay(probe: Probe) -> WeightDecay:
         raise NotApplicable("the training run was not recorded")
     with workspace(prepared, seed=prepared.settings.seed) as work:
         found = _measure(training, list(_decayed(work.optimizers, dict(work.model.named_parameters()))))
-        if found.shrinkage is None or found.shrinkage > SHRUNK or prepared.settings.quick:
+        shrunk = found.shrinkage is not None and found.shrinkage <= SHRUNK
+        outweighs = found.share is not None and found.share >= OUTWEIGHS
+        if not training.harm or not (shrunk or outweighs) or prepared.settings.quick:
             return found
         for optimizer in work.optimizers:
             for group in optimizer.param_groups:
                 if "weight_decay" in group:
                     group["weight_decay"] = 0.0
-        losses = losses_of_run(probe, work)
-    return WeightDecay(found.decay, found.decoupled, found.shares, found.shrinkage, found.proposed, losses)
+        return replace(found, free_losses=losses_of_run(probe, work))
 
 
 def _decayed(
@@ -67,8 +71,7 @@ def _measure(training: Training, decayed: list[tuple[str, float, float, bool]]) 
             shrinkage.append(sizes[-1] / sizes[0])
     largest = max((decay for _, decay, _, _ in decayed), default=0.0)
     decoupled = any(decoupled for *_, decoupled in decayed)
-    usual = min(largest / 10, 1e-2 if decoupled else 1e-4)
-    proposed = float(f"{min(middle(fitting) or usual, max(usual, largest / 1000)):.0e}")
+    proposed = float(f"{min(middle(fitting) or largest / 10, USUAL[decoupled]):.0e}")
     return WeightDecay(largest, decoupled, tuple(shares), middle(shrinkage), proposed, ())
 
 

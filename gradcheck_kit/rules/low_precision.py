@@ -2,53 +2,64 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import LowPrecision, Training
-from gradcheck_kit.rule import Finding, Severity, Skip, listed, rule
+from gradcheck_kit.facts import LearningRateResponse, LowPrecision, RateTrial, Training
+from gradcheck_kit.rule import Finding, Skip, listed, rule
 
 SYMPTOMS = ("GK103", "GK202", "GK204", "GK205", "GK601", "GK606")
 
 
-@rule("GK702", needs=(LowPrecision,), uses=(Training,), explains=SYMPTOMS)
+@rule("GK702", needs=(LowPrecision, Training), uses=(LearningRateResponse,), explains=SYMPTOMS)
 def low_precision(
-    low: LowPrecision, training: Training | None, *, underflow: float = 0.1, lost: float = 0.5
+    low: LowPrecision,
+    training: Training,
+    response: LearningRateResponse | None,
+    *,
+    underflow: float = 0.1,
+    lost: float = 0.5,
 ) -> Iterator[Finding]:
-    """Of float16 or bfloat16 weights, gradients vanish below the smallest number, or updates round to nothing.
+    """Of float16 or bfloat16 weights, gradients vanish or updates round to nothing, and in float32 the run learns.
 
-    More than `underflow` of the gradient's elements, or `lost` of the updates, in the first step of a run that does
-    not learn. Many runs learn all the same: then it is nothing.
+    Looked at is the first step: more than `underflow` of the gradient's elements, or `lost` of the updates. A run that
+    learns all the same, and one that does not learn in float32 either, are nothing.
     """
     if low.underflow is None and low.lost_updates is None:
         raise Skip("neither gradients nor updates of low precision could be compared")
-    harm = training.harm if training is not None else ""
-    if training is not None and not harm:
+    vanishes = low.underflow is not None and not low.underflow <= underflow
+    rounds = low.lost_updates is not None and not low.lost_updates <= lost
+    harm = training.harm
+    if not harm or not (vanishes or rounds):
         return
-    severity: Severity | None = None if harm else "warning"
-    also = f", and {harm}" if harm else ""
+    if not low.float32_losses:
+        raise Skip(f"the weights are {low.dtype}, and {harm}; whether float32 does better was not tried")
+    if response is not None and response.own.learned(training.constant_loss):
+        raise Skip(f"{harm}, but in {len(response.own.losses)} steps it does, in {low.dtype}")
+    wide = RateTrial(1.0, low.float32_losses)
+    if not wide.learned(training.constant_loss):
+        raise Skip(f"{harm}, and in float32 it does not learn either")
     names = listed(low.layers)
-    if low.underflow is not None and not low.underflow <= underflow:
+    proof = f"{harm}; in float32 the same run goes from {wide.losses[0]:.3g} to {wide.end:.3g}."
+    if vanishes:
         yield Finding(
             where=low.underflow_layer,
             message=f"{low.underflow:.0%} of the {low.dtype} gradient is exactly zero, and a normal number when the "
-            f"loss is multiplied by {low.scale:g} (limit {underflow:.0%}), most of all in {low.underflow_layer}{also}.",
-            evidence={"underflow": low.underflow, "limit": underflow, "scale": low.scale},
+            f"loss is multiplied by {low.scale:g} (limit {underflow:.0%}), most of all in {low.underflow_layer}: "
+            f"{proof}",
+            evidence={"underflow": low.underflow, "limit": underflow, "scale": low.scale, "float32_end": wide.end},
             fixes=(
-                "Keep the weights in float32 and train under torch.autocast with torch.amp.GradScaler, which "
-                "multiplies the loss and divides the gradient.",
+                f"Keep {names} in float32 and train under torch.autocast with torch.amp.GradScaler, which multiplies "
+                "the loss and divides the gradient.",
                 "Use bfloat16 (model.to(torch.bfloat16)), which has the range of float32.",
             ),
-            severity=severity,
         )
-    if low.lost_updates is not None and not low.lost_updates <= lost:
+    if rounds:
         yield Finding(
             where=low.lost_layer,
             message=f"{low.lost_updates:.0%} of the {low.dtype} weights that have a gradient are the same to the last "
             f"bit after the first step: their update is below half a unit in the last place (limit {lost:.0%}), most "
-            f"of all in {low.lost_layer}{also}.",
-            evidence={"lost_updates": low.lost_updates, "limit": lost},
+            f"of all in {low.lost_layer}: {proof}",
+            evidence={"lost_updates": low.lost_updates, "limit": lost, "float32_end": wide.end},
             fixes=(
                 f"Keep {names} in float32 and compute in {low.dtype} under torch.autocast: then small updates add up.",
-                "Raise the learning rate, or use an optimizer that keeps a float32 copy of the weights or rounds "
-                "stochastically.",
+                "Use an optimizer that keeps a float32 copy of the weights or rounds stochastically.",
             ),
-            severity=severity,
         )

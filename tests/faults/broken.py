@@ -1300,11 +1300,9 @@ def sgd_with_a_weight_decay_of_five():
 
 
 @fault("weight-decay-dominates")
-def adam_with_a_decay_meant_for_adamw_times_ten():
-    model = nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16 * 64, 4)
-    )
-    return classification(model, images(), torch.optim.Adam(model.parameters(), lr=3e-3, weight_decay=1.0))
+def adam_with_a_decay_meant_for_adamw_at_its_largest():
+    model = mlp([20, *[64] * 4, 4])
+    return classification(model, clusters(), torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1.0))
 
 
 @fault("weight-decay-dominates")
@@ -1326,16 +1324,9 @@ def cross_entropy(scale=1.0):
 
 
 @fault("low-precision")
-def bfloat16_weights_fine_tuned_at_a_small_rate():
-    model = mlp([20, 64, 64, 4]).to(torch.bfloat16)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-6)
-    return classification(model, in_precision(clusters(), torch.bfloat16), optimizer, cross_entropy())
-
-
-@fault("low-precision")
 def float16_with_a_loss_divided_by_the_steps_of_an_epoch():
     model = mlp([20, 64, 64, 4]).half()
-    optimizer = torch.optim.SGD(model.parameters(), lr=20.0, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=2e4, momentum=0.9)
     return classification(model, in_precision(clusters(), torch.float16), optimizer, cross_entropy(1e-6))
 
 
@@ -1344,8 +1335,16 @@ def float16_cnn_with_a_loss_averaged_twice():
     model = nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16 * 64, 4)
     ).half()
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=2e4, momentum=0.9)
     return classification(model, in_precision(images(), torch.float16), optimizer, cross_entropy(1e-6))
+
+
+@fault("low-precision")
+def float16_regression_weighted_by_the_size_of_the_data_set():
+    model = mlp([10, 64, 64, 1], nn.Tanh).half()
+    optimizer = torch.optim.SGD(model.parameters(), lr=6e4, momentum=0.9)
+    make = changed(smooth_function(), lambda x, y: (x.half(), y))
+    return classification(model, make, optimizer, lambda out, y: F.mse_loss(out.float(), y) * 2e-7)
 
 
 # ---- through time ----

@@ -164,7 +164,10 @@ BAD = {
     "GK701": [
         testing.gradient_check(loss_error=0.2, functions=(testing.function_check(relative_error=0.3, factor=None),))
     ],
-    "GK702": [testing.low_precision(lost_updates=0.97), trained(losses=testing.flat())],
+    "GK702": [
+        testing.low_precision(lost_updates=0.97, float32_losses=testing.falling(end=0.3)),
+        trained(losses=testing.flat()),
+    ],
 }
 
 

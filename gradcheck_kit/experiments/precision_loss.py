@@ -1,18 +1,24 @@
-"""What a first step loses in float16 or bfloat16 weights, counted element by element.
+"""What a first step loses in float16 or bfloat16 weights, counted element by element, and the run in float32.
 
 A gradient below the smallest number of float16 is zero; it was there if it comes back when the loss is multiplied
-first. An update below half a unit in the last place of its weight leaves the weight as it was.
+first. An update below half a unit in the last place of its weight leaves the weight as it was. Many runs learn all the
+same: the precision is to blame where the run does not learn, and the same one in float32 does.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gradcheck_kit.experiments import NotApplicable, Probe
-from gradcheck_kit.facts import LowPrecision
+from gradcheck_kit.experiments.batch_mixing import in_precision
+from gradcheck_kit.experiments.second_run import PATIENCE, losses_of_run
+from gradcheck_kit.facts import LowPrecision, RateTrial, Training
 from gradcheck_kit.observe.names import named_parameters
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.closures import needs_closure
@@ -22,14 +28,15 @@ from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
 LOW = (torch.float16, torch.bfloat16)
 LARGEST = 2.0**16  # factor of the loss, torch.amp.GradScaler's first one
 ROOM = 2.0**14  # for the scaled loss below the largest float16, which is 65504
+UNDERFLOW, LOST = 0.1, 0.5  # from which on the run is made in float32, if it does not learn
 
 
-def look_at_low_precision(probe: Probe) -> LowPrecision:
-    """One step of the user's, and one backward pass of the same loss multiplied.
+def look_at_precision_loss(probe: Probe) -> LowPrecision:
+    """One step of the user's, one backward pass of the same loss multiplied, and, where they lose much, the run anew.
 
-    Raises NotApplicable without such weights.
+    Raises NotApplicable without weights of low precision.
     """
-    prepared = probe.prepared
+    prepared, training = probe.prepared, probe.facts.get(Training)
     if not any(p.requires_grad and p.dtype in LOW for p in prepared.model.parameters()):
         raise NotApplicable("every trained weight has the precision of float32 or better")
     with workspace(prepared, seed=prepared.settings.seed) as work:
@@ -39,8 +46,56 @@ def look_at_low_precision(probe: Probe) -> LowPrecision:
         underflow, underflow_layer = _underflow(plain, scaled, scale)
         lost, lost_layer = _lost_updates(work, batch, low, prepared.settings.seed)
         kind = str(next(iter(low.values())).dtype).removeprefix("torch.")
-        layers = tuple(dict.fromkeys(layer_of(name) for name in low))
-        return LowPrecision(kind, layers, scale, underflow, underflow_layer, lost, lost_layer)
+        layers = tuple(dict.fromkeys(layer_of(name) or name for name in low))
+    found = LowPrecision(kind, layers, scale, underflow, underflow_layer, lost, lost_layer, ())
+    much = (underflow or 0.0) > UNDERFLOW or (lost or 0.0) > LOST
+    if training is None or not training.harm or not much or prepared.settings.quick:
+        return found
+    return replace(found, float32_losses=_float32_losses(probe, training.constant_loss))
+
+
+class _Float32(TorchFunctionMode):
+    """Whatever a forward brings to low precision becomes float32."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("half", "bfloat16"):
+            return args[0].float()
+        args = tuple(torch.float32 if _is_low(a) else a for a in args)
+        kwargs = {name: torch.float32 if _is_low(a) else a for name, a in (kwargs or {}).items()}
+        return func(*args, **kwargs)
+
+
+def _is_low(argument: Any) -> bool:
+    return isinstance(argument, torch.dtype) and argument in LOW
+
+
+def _float32_losses(probe: Probe, constant_loss: float | None) -> tuple[float, ...]:
+    """The losses of the run with weights and data in float32, until it has learned; () where it is made for less."""
+    prepared = probe.prepared
+    wide = replace(prepared, train=_Wide(prepared.train))
+    with workspace(wide, seed=prepared.settings.seed) as work, _Float32():
+        work.model.float()
+        if isinstance(work.task.loss_fn, nn.Module):
+            work.task.loss_fn.float()
+        try:
+            return losses_of_run(
+                replace(probe, prepared=wide),
+                work,
+                steps=PATIENCE * prepared.settings.steps,
+                enough=lambda losses: RateTrial(1.0, losses).learned(constant_loss),
+            )
+        except Exception:  # noqa: BLE001  # an operation of the user's that takes low precision only
+            return ()
+
+
+class _Wide:
+    """The data with its numbers in float32."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+
+    def __iter__(self) -> Any:
+        return (in_precision(batch, torch.float32) for batch in self._data)
 
 
 def _gradients(
@@ -88,8 +143,9 @@ def _lost_updates(work: Workspace, batch: object, low: dict[str, nn.Parameter], 
     _, loss = work.step(batch)
     work.backward(loss)
     before = {name: p.detach().clone() for name, p in low.items()}
-    moving = {name: p.grad != 0 for name, p in low.items() if p.grad is not None and id(p) in owned}
-    moving = {name: mask for name, mask in moving.items() if mask.layout is torch.strided}
+    gradients = {name: p.grad for name, p in low.items() if p.grad is not None and id(p) in owned}
+    # of a sparse gradient, as of an embedding, the elements that are not there would not move in any precision
+    moving = {name: gradient != 0 for name, gradient in gradients.items() if gradient.layout is torch.strided}
     work.update(batch)
     still = total = 0
     worst = (-1.0, "")

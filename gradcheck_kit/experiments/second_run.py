@@ -1,0 +1,47 @@
+"""The training run once more, in a workspace where one thing was changed: what it learns then tells the cause."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from gradcheck_kit.experiments import Probe
+from gradcheck_kit.target.batches import endless
+from gradcheck_kit.target.workspace import Workspace, seed_everything
+
+PATIENCE = 3  # times the probe's steps that a run gets before it is said not to learn: a rough start may end well
+
+
+def losses_of_run(
+    probe: Probe,
+    work: Workspace,
+    *,
+    steps: int | None = None,
+    divisor: float = 1.0,
+    enough: Callable[[tuple[float, ...]], bool] | None = None,
+) -> tuple[float, ...]:
+    """The losses of a run on the batches of the training run, as many steps unless given.
+
+    It ends where a loss is not finite and, after the usual length, where the losses are `enough`. Each is divided by
+    `divisor` before it is backpropagated, and told so.
+    """
+    prepared = probe.prepared
+    usual = prepared.settings.steps
+    steps = usual if steps is None else steps
+    losses: list[float] = []
+    seed_everything(prepared.settings.seed)
+    batches = endless(prepared.train)
+    for step in range(steps):
+        probe.tick(step, steps)
+        if enough is not None and step >= usual and (step - usual) % 20 == 0 and enough(tuple(losses)):
+            break
+        batch = work.to_device(next(batches))
+        work.clear_gradients()
+        loss = work.step(batch)[1] / divisor
+        value = float(loss.detach())
+        losses.append(math.nan if math.isnan(value) else value)
+        if not math.isfinite(value):
+            break
+        work.backward(loss)
+        work.update(batch)
+    return tuple(losses)
