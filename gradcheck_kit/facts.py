@@ -954,9 +954,15 @@ class TimeGradient:
 
 @dataclass(frozen=True, slots=True)
 class TimeGradients:
-    """Recurrent layers before training, in execution order."""
+    """Recurrent layers before training, in execution order, and the run with time turned round at the worst of them."""
 
     layers: tuple[TimeGradient, ...]
+    turned_losses: tuple[float, ...]  # of the run in which that layer reads the last step first; empty: not tried
+
+    @property
+    def worst(self) -> TimeGradient:
+        """The layer that forgets most."""
+        return min(self.layers, key=lambda layer: layer.ratio)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,50 +1,92 @@
-"""How much of the gradient at the last output of a recurrent layer arrives at the first step of its input."""
+"""How much of the gradient at the last output of a recurrent layer arrives at the first step of its input.
+
+Most new recurrent layers forget, and most tasks do not mind. Where the run does not learn it is made once more with
+the layer reading its input backwards: if that one learns, what it has to remember was too far away.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gradcheck_kit.experiments import NotApplicable, Probe
-from gradcheck_kit.facts import TimeGradient, TimeGradients
+from gradcheck_kit.experiments.second_run import PATIENCE, losses_of_run
+from gradcheck_kit.facts import RateTrial, TimeGradient, TimeGradients, Training
 from gradcheck_kit.observe.names import named_modules
 from gradcheck_kit.observe.statistics import measurable
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.layers import takes_hooks
-from gradcheck_kit.target.workspace import workspace
+from gradcheck_kit.target.workspace import Workspace, workspace
 
 SHORTEST = 8  # steps: over fewer nothing vanishes that the layer itself does not show
+FORGETS = 1e-3  # the ratio below which the run is made anew, if it does not learn
 
 
 def look_through_time(probe: Probe) -> TimeGradients:
     """One forward pass; for each recurrent layer one backward pass from a random projection of its last output."""
-    prepared = probe.prepared
+    prepared, training = probe.prepared, probe.facts.get(Training)
     if not any(isinstance(m, nn.RNNBase) for m in prepared.model.modules()):
         raise NotApplicable("the model has no recurrent layer of torch's")
     with workspace(prepared, seed=prepared.settings.seed) as work:
-        calls: dict[int, tuple[Any, Any]] = {}
-        layers = {id(m): (n, m) for n, m in named_modules(work.model) if isinstance(m, nn.RNNBase) and takes_hooks(m)}
-
-        def keep(module: nn.Module, args: Any, _output: Any) -> None:
-            calls.setdefault(id(module), args)
-
-        handles = [module.register_forward_hook(keep) for _, module in layers.values()]
-        try:
-            with torch.no_grad():
-                work.task.forward(work.model, work.to_device(next(endless(prepared.train))))
-        finally:
-            for handle in handles:
-                handle.remove()
-        found = [
-            gradient
-            for key, args in calls.items()
-            if (gradient := _through_time(*layers[key], args[0] if args else None)) is not None
-        ]
-    if not found:
+        layers = _layers(work.model)
+        inputs = _inputs(work, layers, work.to_device(next(endless(prepared.train))))
+        measured = (_through_time(name, layers[name], given) for name, given in inputs.items())
+        found = TimeGradients(tuple(gradient for gradient in measured if gradient is not None), ())
+    if not found.layers:
         raise NotApplicable(f"no recurrent layer was given a sequence of {SHORTEST} steps or more, unpacked")
-    return TimeGradients(tuple(found))
+    if training is None or not training.harm or found.worst.ratio >= FORGETS or prepared.settings.quick:
+        return found
+    return TimeGradients(found.layers, _turned(probe, found.worst.layer, training.constant_loss))
+
+
+def _layers(model: nn.Module) -> dict[str, nn.RNNBase]:
+    return {name: m for name, m in named_modules(model) if isinstance(m, nn.RNNBase) and takes_hooks(m)}
+
+
+def _inputs(work: Workspace, layers: dict[str, nn.RNNBase], batch: Any) -> dict[str, Any]:
+    """What each layer is given in its first call, in execution order."""
+    found: dict[str, Any] = {}
+
+    def keeper(name: str) -> Callable[[nn.Module, Any], None]:
+        def keep(_module: nn.Module, args: Any) -> None:
+            found.setdefault(name, args[0] if args else None)
+
+        return keep
+
+    handles = [layer.register_forward_pre_hook(keeper(name)) for name, layer in layers.items()]
+    try:
+        with torch.no_grad():
+            work.task.forward(work.model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _turned(probe: Probe, name: str, constant_loss: float | None) -> tuple[float, ...]:
+    """The losses of the run in which the layer reads its input backwards, until it has learned."""
+    prepared = probe.prepared
+    with workspace(prepared, seed=prepared.settings.seed) as work:
+        layer = _layers(work.model)[name]
+
+        def turn(_module: nn.Module, args: Any) -> Any:
+            if not args or not isinstance(args[0], Tensor) or args[0].ndim != 3:
+                return None
+            return (args[0].flip(1 if layer.batch_first else 0), *args[1:])
+
+        handle = layer.register_forward_pre_hook(turn)
+        try:
+            return losses_of_run(
+                probe,
+                work,
+                steps=PATIENCE * prepared.settings.steps,
+                enough=lambda losses: RateTrial(1.0, losses).learned(constant_loss),
+            )
+        finally:
+            handle.remove()
 
 
 def _through_time(name: str, layer: nn.RNNBase, given: Any) -> TimeGradient | None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import LearningRateResponse, TimeGradient, TimeGradients, Training
+from gradcheck_kit.facts import LearningRateResponse, RateTrial, TimeGradient, TimeGradients, Training
 from gradcheck_kit.rule import Bar, Finding, Skip, rule
 
 SYMPTOMS = ("GK205", "GK507", "GK601", "GK606")
@@ -12,31 +12,31 @@ SYMPTOMS = ("GK205", "GK507", "GK601", "GK606")
 def vanishing_through_time(
     time: TimeGradients, training: Training, response: LearningRateResponse | None, *, ratio: float = 1e-3
 ) -> Iterator[Finding]:
-    """Next to nothing of the gradient reaches the first steps of a recurrent layer, and the run does not learn.
+    """Next to nothing of the gradient reaches the first steps of a recurrent layer: read backwards, it learns.
 
-    Tasks whose signal comes late learn all the same: without harm it is nothing.
+    A run that learns as it is, at another rate or in more steps, is nothing: its signal comes late.
     """
-    worst = min(time.layers, key=lambda layer: layer.ratio)
-    if worst.ratio >= ratio:
+    worst, harm = time.worst, training.harm
+    if not harm or worst.ratio >= ratio:
         return
-    harm = training.harm
     length = len(worst.gradient_rms)
     what = (
         f"Before training {worst.ratio:.1e} of the gradient at the last of {length} steps reaches the first ones of "
         f"{worst.layer or 'the model'} ({worst.layer_type})"
     )
-    if not harm:
-        return
-    if not training.long_enough:
-        raise Skip(f"{training.loss_steps} steps are too few to tell; {training.at_least(10)}")
-    learned = response is not None and any(trial.learned(training.constant_loss) for trial in response.trials)
-    if learned:
+    if response is not None and any(trial.learned(training.constant_loss) for trial in response.trials):
         raise Skip(f"{what}; {harm}, but with another learning rate or more steps it learns")
+    if not time.turned_losses:
+        raise Skip(f"{what}, and {harm}; whether it learns with time turned round was not tried")
+    turned = RateTrial(1.0, time.turned_losses)
+    if not turned.learned(training.constant_loss):
+        raise Skip(f"{what}, and {harm}, but with time turned round it does not learn either")
     name = worst.layer or "the model"
     yield Finding(
         where=worst.layer,
-        message=f"{what}; healthy is at least {ratio:g}. What happened there it cannot learn to remember, and {harm}.",
-        evidence={"ratio": worst.ratio, "limit": ratio, "steps": length},
+        message=f"{what}; healthy is at least {ratio:g}. So {harm}, while the same run goes from "
+        f"{turned.losses[0]:.3g} to {turned.end:.3g} when {name} reads the last step first.",
+        evidence={"ratio": worst.ratio, "limit": ratio, "steps": length, "turned_end": turned.end},
         fixes=tuple(_fixes(worst, name)),
         severity="warning" if training.synthetic else None,
         profile=_bars(worst),

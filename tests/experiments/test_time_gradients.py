@@ -8,6 +8,8 @@ from torch import nn
 
 from gradcheck_kit.experiments import NotApplicable
 from gradcheck_kit.experiments.time_gradients import look_through_time
+from gradcheck_kit.experiments.training import train
+from gradcheck_kit.facts import Training
 
 
 class Reader(nn.Module):
@@ -53,3 +55,22 @@ def test_looks_at_the_forward_half_of_a_bidirectional_layer(probe_of):
 def test_does_not_apply(model, steps, reason, probe_of):
     with pytest.raises(NotApplicable, match=reason):
         look(probe_of, model, steps)
+
+
+def first_step_decides(steps=40):
+    torch.manual_seed(1)
+    y = torch.randint(0, 2, (256,))
+    x = 0.5 * torch.randn(256, steps, 3)
+    x[:, 0] += 3 * nn.functional.one_hot(y, 3)
+    return [(x[i : i + 32], y[i : i + 32]) for i in range(0, 256, 32)]
+
+
+def test_learns_backwards_what_it_cannot_remember_forwards(probe_of):
+    torch.manual_seed(0)
+    model = Reader(nn.RNN(3, 8, batch_first=True))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    probe = probe_of(model, train=first_step_decides(), loss_fn=nn.CrossEntropyLoss(), optimizer=optimizer, steps=40)
+    probe.facts = {Training: train(probe)}
+    found = look_through_time(probe)
+    assert found.turned_losses[-1] < 0.5 * found.turned_losses[0]
+    assert not model.rnn._forward_pre_hooks

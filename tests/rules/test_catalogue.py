@@ -56,7 +56,10 @@ BAD = {
     "GK104": [stuck([1e-3] * 3, activations=(testing.activation("1", dead_share=0.9),))],
     "GK105": [stuck([1e-3] * 3, activations=(testing.activation("1", "tanh", saturated_share=0.9),))],
     "GK106": [trained(losses=(2.3, 2.3, 2.3, math.nan), non_finite=testing.non_finite())],
-    "GK107": [testing.time_gradients(testing.time_gradient(first=1e-7)), trained(losses=testing.flat())],
+    "GK107": [
+        testing.time_gradients(testing.time_gradient(first=1e-7), turned_losses=testing.falling(end=0.3)),
+        trained(losses=testing.flat()),
+    ],
     "GK201": [testing.wiring(parameters=(testing.wired_parameter(optimized=False),))],
     "GK202": [trained(parameters=(testing.parameter(changed=False),))],
     "GK203": [
