@@ -436,11 +436,14 @@ class RateTrial:
 class LearningRateResponse:
     """What other learning rates make of the same model and data; looked at only when the training run went wrong."""
 
-    trials: tuple[RateTrial, ...]  # by factor, ascending; factor 1.0 is the user's own
+    trials: tuple[
+        RateTrial, ...
+    ]  # by factor, ascending; factor 1.0 is the user's own, perhaps in two orders of batches
 
     @property
     def own(self) -> RateTrial:
-        return next(trial for trial in self.trials if trial.factor == 1.0)
+        """The better run at the user's own rate."""
+        return min((trial for trial in self.trials if trial.factor == 1.0), key=lambda trial: trial.end)
 
     @property
     def best(self) -> RateTrial:

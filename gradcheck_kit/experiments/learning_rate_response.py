@@ -37,13 +37,17 @@ def respond_to_learning_rates(probe: Probe) -> LearningRateResponse:
     for factor in factors:
         last = patient if factor == 1.0 else steps
         trials.append(RateTrial(factor, _losses(probe, factor, last, training.constant_loss)))
-    response = LearningRateResponse(tuple(trials))
-    best = response.best
-    if best.factor == 1.0 or any(trial.learned(training.constant_loss) for trial in trials):
-        return response
-    # None has learned yet: the most promising rate gets as long as the user's own got.
-    longer = RateTrial(best.factor, _losses(probe, best.factor, patient, training.constant_loss))
-    return LearningRateResponse(tuple(longer if trial is best else trial for trial in trials))
+    if any(trial.learned(training.constant_loss) for trial in trials):
+        return LearningRateResponse(tuple(trials))
+    # None has learned yet: the most promising other rate gets as long as the user's own got, and that a second chance
+    # with the batches in another order. A slow start is often bad luck.
+    best = LearningRateResponse(tuple(trials)).best
+    if best.factor != 1.0:
+        longer = RateTrial(best.factor, _losses(probe, best.factor, patient, training.constant_loss))
+        trials = [longer if trial is best else trial for trial in trials]
+    if not any(trial.learned(training.constant_loss) for trial in trials):
+        trials.append(RateTrial(1.0, _losses(probe, 1.0, patient, training.constant_loss, order=1)))
+    return LearningRateResponse(tuple(sorted(trials, key=lambda trial: trial.factor)))
 
 
 def _round(factor: float) -> float:
@@ -51,10 +55,16 @@ def _round(factor: float) -> float:
     return float(f"{factor:.0e}")
 
 
-def _losses(probe: Probe, factor: float, steps: int, constant_loss: float | None) -> tuple[float, ...]:
+def _losses(
+    probe: Probe, factor: float, steps: int, constant_loss: float | None, *, order: int = 0
+) -> tuple[float, ...]:
     """The losses of a trial; a long one ends when it has learned."""
     with workspace(probe.prepared, seed=probe.prepared.settings.seed) as work:
         work.scale_learning_rate(factor)
         return losses_of_run(
-            probe, work, steps=steps, enough=lambda losses: RateTrial(factor, losses).learned(constant_loss)
+            probe,
+            work,
+            steps=steps,
+            order=order,
+            enough=lambda losses: RateTrial(factor, losses).learned(constant_loss),
         )

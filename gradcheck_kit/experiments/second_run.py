@@ -17,10 +17,11 @@ def losses_of_run(
     work: Workspace,
     *,
     steps: int | None = None,
+    order: int = 0,
     divisor: float = 1.0,
     enough: Callable[[tuple[float, ...]], bool] | None = None,
 ) -> tuple[float, ...]:
-    """The losses of a run on the batches of the training run, as many steps unless given.
+    """The losses of a run on the batches of the training run, as many steps unless given; `order` shuffles otherwise.
 
     It ends where a loss is not finite and, after the usual length, where the losses are `enough`. Each is divided by
     `divisor` before it is backpropagated, and told so.
@@ -29,7 +30,7 @@ def losses_of_run(
     usual = prepared.settings.steps
     steps = usual if steps is None else steps
     losses: list[float] = []
-    seed_everything(prepared.settings.seed)
+    seed_everything(prepared.settings.seed + order)
     batches = endless(prepared.train)
     for step in range(steps):
         probe.tick(step, steps)

@@ -22,7 +22,7 @@ from gradcheck_kit.target.layers import takes_hooks
 from gradcheck_kit.target.workspace import Workspace, workspace
 
 SHORTEST = 8  # steps: over fewer nothing vanishes that the layer itself does not show
-FORGETS = 1e-3  # the ratio below which the run is made anew, if it does not learn
+FORGETS = 1e-4  # the ratio below which the run is made anew, if it does not learn
 
 
 def look_through_time(probe: Probe) -> TimeGradients:

@@ -10,7 +10,7 @@ SYMPTOMS = ("GK205", "GK507", "GK601", "GK606")
 
 @rule("GK107", needs=(TimeGradients, Training), uses=(LearningRateResponse,), explains=SYMPTOMS)
 def vanishing_through_time(
-    time: TimeGradients, training: Training, response: LearningRateResponse | None, *, ratio: float = 1e-3
+    time: TimeGradients, training: Training, response: LearningRateResponse | None, *, ratio: float = 1e-4
 ) -> Iterator[Finding]:
     """Next to nothing of the gradient reaches the first steps of a recurrent layer: read backwards, it learns.
 

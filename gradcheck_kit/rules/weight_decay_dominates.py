@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from gradcheck_kit.facts import LearningRateResponse, RateTrial, Training, WeightDecay
 from gradcheck_kit.rule import Finding, Skip, rule
 
-SYMPTOMS = ("GK101", "GK104", "GK203", "GK204", "GK205", "GK601", "GK606")
+SYMPTOMS = ("GK101", "GK104", "GK203", "GK204", "GK205", "GK507", "GK601", "GK606")
 
 
 @rule("GK207", needs=(Training, WeightDecay), uses=(LearningRateResponse,), explains=SYMPTOMS)
