@@ -1,0 +1,106 @@
+"""The kinds of evidence: one frozen dataclass each, made by an experiment, read by rules.
+
+Facts hold numbers, never tensors. A list over "recorded steps" is aligned with `Training.recorded`.
+`None` means "not looked at" or "there was none"; it is never written as 0.
+"""
+
+from __future__ import annotations
+
+from gradcheck_kit.facts.data import BadValues, DataSummary, TensorSummary
+from gradcheck_kit.facts.evaluation import ClassAccuracy, EvalMode, Evaluation, ModeGap, ModeHolder, RandomOperation
+from gradcheck_kit.facts.model import (
+    BatchMixing,
+    EqualUnits,
+    FunctionCheck,
+    FutureMixing,
+    GradientCheck,
+    InputUse,
+    Linearity,
+    LossCall,
+    LossCalls,
+    LossInput,
+    LossInputs,
+    MixingOperation,
+    Symmetry,
+)
+from gradcheck_kit.facts.second_runs import (
+    BatchRepetition,
+    FeatureScale,
+    FitAttempt,
+    Initialization,
+    InitialWeight,
+    InputScale,
+    LearningRateResponse,
+    LowPrecision,
+    OneBatchFit,
+    RateTrial,
+    TargetScale,
+    TimeGradient,
+    TimeGradients,
+    WeightDecay,
+)
+from gradcheck_kit.facts.statistics import Series, binomial_tail, end_to_end, mann_kendall, middle
+from gradcheck_kit.facts.training import ActivationRecord, NonFinite, OutputRecord, ParameterRecord, Training
+from gradcheck_kit.facts.wiring import Broadcast, UnregisteredModule, WiredModule, WiredParameter, Wiring
+
+__all__ = [
+    "FACTS",
+    "ActivationRecord",
+    "BadValues",
+    "BatchMixing",
+    "BatchRepetition",
+    "Broadcast",
+    "ClassAccuracy",
+    "DataSummary",
+    "EqualUnits",
+    "EvalMode",
+    "Evaluation",
+    "FeatureScale",
+    "FitAttempt",
+    "FunctionCheck",
+    "FutureMixing",
+    "GradientCheck",
+    "InitialWeight",
+    "Initialization",
+    "InputScale",
+    "InputUse",
+    "LearningRateResponse",
+    "Linearity",
+    "LossCall",
+    "LossCalls",
+    "LossInput",
+    "LossInputs",
+    "LowPrecision",
+    "MixingOperation",
+    "ModeGap",
+    "ModeHolder",
+    "NonFinite",
+    "OneBatchFit",
+    "OutputRecord",
+    "ParameterRecord",
+    "RandomOperation",
+    "RateTrial",
+    "Series",
+    "Symmetry",
+    "TargetScale",
+    "TensorSummary",
+    "TimeGradient",
+    "TimeGradients",
+    "Training",
+    "UnregisteredModule",
+    "WeightDecay",
+    "WiredModule",
+    "WiredParameter",
+    "Wiring",
+    "binomial_tail",
+    "end_to_end",
+    "mann_kendall",
+    "middle",
+]
+
+FACTS: tuple[type, ...] = (
+    Wiring, Training, LearningRateResponse, Evaluation, OneBatchFit, LossInputs, Symmetry, Initialization, Linearity,
+    DataSummary, BatchMixing, FutureMixing, InputUse, GradientCheck, LossCalls, EvalMode, InputScale, TargetScale,
+    ModeGap, BatchRepetition, WeightDecay, LowPrecision,
+    TimeGradients,
+)  # fmt: skip

@@ -1,0 +1,79 @@
+"""The model in evaluation mode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RandomOperation:
+    """Something random that ran in evaluation mode."""
+
+    operation: str  # "dropout", "randn_like", ...
+    module: str  # in whose forward, "" for the model's own
+    source: str  # "model.py:31" when it is in the user's code, else ""
+    by_design: bool  # noise scaled by what the model computed (a VAE), or that it returns or predicts (diffusion)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAccuracy:
+    label: int
+    correct: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The trained model on test data in evaluation mode, without gradients; one batch of it twice."""
+
+    test_data_given: bool
+    samples: int
+    loss: float | None
+    per_class: tuple[ClassAccuracy, ...]  # empty when this is no classification
+    predicted: tuple[tuple[int, int], ...]  # (class, how often it was predicted)
+    statistics_reestimated: bool  # BatchNorm's running averages were too young to judge by
+    deterministic: bool | None
+    largest_difference: float | None  # between the two evaluations of one batch
+    parted_at: str | None  # the first module whose output differs; "" for the model's own forward
+    parted_type: str
+    parted_itself: bool  # what went into that module was still equal
+    random_operations: tuple[RandomOperation, ...]
+
+    @property
+    def accuracy(self) -> float | None:
+        total = sum(c.total for c in self.per_class)
+        return sum(c.correct for c in self.per_class) / total if total else None
+
+
+@dataclass(frozen=True, slots=True)
+class ModeHolder:
+    """A module that computes something else in training mode, and stays in it after `model.eval()`."""
+
+    name: str  # or how it was found, such as "drops[0]"
+    type: str
+    registered: bool  # the model knows it
+    own_statistics: bool  # it normalises by the batch, as BatchNorm does
+    overridden: bool  # it, or what holds it, changes modes by a train() or eval() of its own
+    by_forward: bool  # it was in evaluation mode before the model's forward
+
+
+@dataclass(frozen=True, slots=True)
+class EvalMode:
+    """What `model.eval()` does to the modules, and what one forward pass after it finds."""
+
+    differing: int  # registered modules that compute something else in training mode
+    model_left: bool  # the model itself is in training mode after eval()
+    model_left_after_forward: bool
+    left: tuple[ModeHolder, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModeGap:
+    """The trained model's loss on training batches, normalised in three ways; everything else in evaluation mode."""
+
+    layers: tuple[str, ...]  # that normalise by the batch in training and by running statistics in evaluation
+    layer_type: str
+    samples: int  # per batch
+    by_batch: tuple[float, ...]  # loss per training batch, normalised by that batch, as in training
+    by_running: tuple[float, ...]  # by the running statistics that training left
+    by_average: tuple[float, ...]  # by statistics averaged anew over training batches
