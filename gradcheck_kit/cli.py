@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -255,7 +255,14 @@ _verdict_options = _options(
         help="The least severity that makes the exit status 1.",
     ),
     click.option("--exit-zero", is_flag=True, help="Exit 0 also with findings; 2 stays 2."),
-    click.option("--format", "format_", type=click.Choice(list(FORMATS)), default="text", show_default=True),
+    click.option(
+        "--format",
+        "format_",
+        metavar="NAME",
+        default="text",
+        show_default=True,
+        help=f"How to write the report: {', '.join(FORMATS)}, or a plugin's.",
+    ),
     click.option("-o", "--output", metavar="FILE", help="Write the report there in place of stdout."),
     click.option("-q", "--quiet", is_flag=True, help="Only what failed, and the last line."),
     _verbose,
@@ -271,6 +278,7 @@ class _Verdict:
     fail_on: Severity
     exit_zero: bool
     format: str
+    formats: Mapping[str, plugins.Format]
     output: Path | None
     quiet: bool
     verbose: bool
@@ -292,7 +300,7 @@ class _Verdict:
     def render(self, report: Report, *, color: bool = False, width: int = 80) -> str:
         if self.format == "text":
             return render_text(report, quiet=self.quiet, verbose=self.verbose, color=color, width=width)
-        return FORMATS[self.format](report).rstrip("\n") + "\n"
+        return self.formats[self.format](report).rstrip("\n") + "\n"
 
 
 def _judging(command: Callable[..., int]) -> Command:
@@ -318,9 +326,12 @@ def _judging(command: Callable[..., int]) -> Command:
         known = plugins.all_rules(disabled)
         rules = plugins.select(known, select or None, ignore, extend_select)
         options = plugins.parse_options(settings, known)
+        formats = plugins.all_formats(disabled)
+        if format_ not in formats:
+            raise UsageError(f"there is no format {format_!r}; use {' or '.join(sorted(formats))}")
         inputs = [Path(str(others[name]).partition(":")[0]) for name in ("target", "trace") if name in others]
         path = None if output in (None, "-") else _writable("-o", Path(str(output)), inputs)
-        verdict = _Verdict(rules, options, fail_on, exit_zero, format_, path, quiet, verbose)
+        verdict = _Verdict(rules, options, fail_on, exit_zero, format_, formats, path, quiet, verbose)
         return command(verdict=verdict, **others)
 
     return judged
@@ -506,11 +517,27 @@ def list_plugins(**_: Any) -> int:
             if error.plugin in failures or error.plugin == plugins.BUILT_IN:
                 raise
             failures[error.plugin] = error
-    rows = [[p.name, p.version, f"{len(p.rules)}", " ".join(r.code for r in p.rules)] for p in loaded]
-    _print(_table(rows, ["plugin", "version", "rules", "codes"]))
+    rows = [[p.name, p.version, _what(p)] for p in loaded]
+    _print(_table(rows, ["plugin", "version", "brings"]))
     for failure in failures.values():
         _note(f"error: {failure}")
     return NO_VERDICT if failures else 0
+
+
+def _what(plugin: plugins.Plugin) -> str:
+    """What a plugin brings, in words: "2 rules: ACME101 ACME102; 1 format: csv"."""
+    parts = {
+        "rule": [r.code for r in plugin.rules],
+        "remedy": [f"for {r.code}" for r in plugin.remedies],
+        "format": list(plugin.formats),
+    }
+    said = [
+        f"{len(names)} {noun if len(names) == 1 else noun.removesuffix('y') + ('ies' if noun[-1] == 'y' else 's')}: "
+        + " ".join(names)
+        for noun, names in parts.items()
+        if names
+    ]
+    return "; ".join(said) or "nothing"
 
 
 # ---- the terminal ------------------------------------------------------------------------------------------------
