@@ -54,7 +54,9 @@ def exploding_gradient(training: Training, *, ratio: float = 70.0) -> Iterator[F
         fixes.append(f"Or normalise between layers: LayerNorm or BatchNorm after {listed(layers[:-1] or layers)}.")
     evidence = {"ratio": depth, "growth": growth, "limit": ratio}
     bars = tuple(Bar(o.module, o.module_type, norm) for o, norm in profile) if started_high else ()
-    yield Finding(where, message, evidence, tuple(fixes), profile=bars)
+    # A rate that nobody chose may take its first steps too long: that the loss rose in a few of them proves nothing.
+    early = training.finite and training.loss_steps < 20 and not training.optimizer_given
+    yield Finding(where, message, evidence, tuple(fixes), severity="warning" if early else None, profile=bars)
 
 
 def _initialiser(training: Training, layers: list[str]) -> str:
