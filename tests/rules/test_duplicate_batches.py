@@ -59,7 +59,8 @@ def test_it_warns_of_one_batch_of_a_data_set_that_holds_more():
     (finding,) = apply(duplicate_batches, batches(0, 0, 0, 0, order="own"))
     assert finding.severity == "warning"
     assert finding.message == (
-        "All of the first 4 batches of an epoch are the same 64 samples, of a data set of 2,048: the others are not read."
+        "All of the first 4 batches of an epoch are the same 64 samples, of a data set of 2,048: the others are not "
+        "read."
     )
 
 
