@@ -17,7 +17,7 @@ ROOMS = [  # floor by floor; a room may import from its own floor and from those
     {"rule", "report", "testing"},
     {"rules"},
     {"observe", "experiments", "target", "render", "hookspecs", "plugins", "settings"},
-    {"probe", "cli"},
+    {"probe", "cli", "pre_commit"},
 ]
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 SEAMS = {
