@@ -1,6 +1,6 @@
-"""`gradcheck-kit scan` for several files, as pre-commit passes them: each in a process of its own, with the same options.
+"""`gradcheck-kit scan` for the files that pre-commit passes: each in a process of its own, with the same options.
 
-    python -m gradcheck_kit.pre_commit --steps 20 model.py encoder.py
+python -m gradcheck_kit.pre_commit --steps 20 model.py encoder.py
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ def render_markdown(report: Report) -> str:
         blocks += _section(report, outcome)
     explained = [o for o in report.outcomes if o.hit and o not in report.causes]
     if explained:
-        blocks += _folded(f"{len(explained)} explained by these", _explained(report, explained))
+        these = "this" if len(report.causes) == 1 else "these"
+        blocks += _folded(f"{len(explained)} explained by {these}", _explained(report, explained))
     blocks += _folded(f"All {len(report.outcomes)} rules", _table(report.outcomes))
     return "\n\n".join(blocks) + "\n"
 
