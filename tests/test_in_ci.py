@@ -56,9 +56,7 @@ def project(tmp_path, monkeypatch):
 def test_the_workflow_fails_at_the_scan_and_tells_every_reader(project):
     workflow = block(".github/workflows/model.yml")
     steps = workflow["jobs"]["gradcheck"]["steps"]
-    scan, reports = [
-        step["run"] for step in steps if "gradcheck-kit " in step.get("run", "") and "pip" not in step["run"]
-    ]
+    _, scan, reports = [step["run"] for step in steps if "run" in step]
     Path("model.py").write_text('print("::error::loaded")\n' + Path("model.py").read_text())  # and stdout is ours
 
     first = shell(scan)
