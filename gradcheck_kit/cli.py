@@ -1,4 +1,4 @@
-"""The command line: scan, report, rules, explain, plugins.
+"""The command line: scan, report, rules, explain, schema, plugins.
 
 Exit status: 0 nothing failed, 1 a finding at or above --fail-on, 2 no verdict. Only `scan` imports torch.
 stdout holds the report and nothing else; progress, notes and errors go to stderr.
@@ -28,6 +28,7 @@ from gradcheck_kit import __version__, plugins
 from gradcheck_kit.errors import GradcheckKitError, PluginError, ProbeError, UsageError
 from gradcheck_kit.facts import FACTS
 from gradcheck_kit.render import FORMATS
+from gradcheck_kit.render.json import json_schema
 from gradcheck_kit.render.text import render_text
 from gradcheck_kit.report import Report, check
 from gradcheck_kit.rule import OptionValue, Rule, Severity
@@ -502,6 +503,13 @@ def explain(rule: str, disabled: tuple[str, ...], **_: Any) -> None:
         value = f"{option.type.__name__.upper()}   (not set)" if option.default is None else f"{option.default}"
         about.append(f"    --set {found.name}.{option.name}={value}")
     _print("\n".join([page, "", *about]) + "\n")
+
+
+@app.command()
+@_verbose
+def schema(**_: Any) -> None:
+    """Print the JSON Schema of the report that --format json writes."""
+    _print(json_schema())
 
 
 @app.command("plugins")

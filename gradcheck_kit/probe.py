@@ -235,4 +235,5 @@ def _header(prepared: Prepared) -> Header:
         torch_version=torch.__version__,
         tool_version=__version__,
         supplied=prepared.supplied,
+        sources=prepared.sources,
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from gradcheck_kit.rule import Finding, OptionValue, Rule, Severity, Skip
-from gradcheck_kit.trace import Trace, encode
+from gradcheck_kit.trace import Header, Trace, encode
 
 Status = Literal["passed", "failed", "warned", "skipped", "error"]
 
@@ -71,13 +71,15 @@ class Report:
         """The report as JSON values, schema 1."""
         summary: dict[str, Any] = {status: len(self.of(status)) for status in get_args(Status)}
         header = self.trace.header
+        target = encode(header)
+        del target["sources"]  # each finding has its own
         return {
             "schema": 1,
             "tool": {"name": "gradcheck-kit", "version": header.tool_version},
-            "target": encode(header),
+            "target": target,
             "summary": {**summary, "seconds": round(self.seconds, 2)},
             "causes": [{"code": o.rule.code, "rule": o.rule.name} for o in self.causes],
-            "outcomes": [_outcome(o) for o in self.outcomes],
+            "outcomes": [_outcome(o, header) for o in self.outcomes],
         }
 
     def to_json(self, indent: int | None = 2) -> str:
@@ -95,7 +97,7 @@ class Report:
         return render_text(self)
 
 
-def _outcome(outcome: Outcome) -> dict[str, Any]:
+def _outcome(outcome: Outcome, header: Header) -> dict[str, Any]:
     return {
         "code": outcome.rule.code,
         "rule": outcome.rule.name,
@@ -110,6 +112,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
                 "evidence": encode(dict(f.evidence)),
                 "fixes": [{"text": text} for text in f.fixes],
                 **({"profile": encode(f.profile)} if f.profile else {}),
+                **({"location": {"file": at.file, "line": at.line}} if (at := header.source_of(f.where)) else {}),
             }
             for f in outcome.findings
         ],

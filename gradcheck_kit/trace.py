@@ -25,6 +25,19 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
+class SourceLine:
+    """Where the user's own program makes a module, a parameter, or what it trains with."""
+
+    place: str  # the module's name, "" for the model; "loss", "optimizer" and "train_data" for what goes with it
+    file: str  # with forward slashes; relative to the folder of the probe where it lies below
+    line: int
+
+
+WHOLE_MODEL = ("model", "forward", "model output")  # what rules say where they mean no single module
+TRAINING_DATA = ("train_data", "labels", "target", "input")
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """Where a trace comes from. Everything here is printed or is needed to reproduce it."""
 
@@ -44,6 +57,20 @@ class Header:
     torch_version: str
     tool_version: str
     supplied: tuple[str, ...] = ()  # what was missing and was made up, one clause each
+    sources: tuple[SourceLine, ...] = ()  # of what is in no list the nearest module around it tells
+
+    def source_of(self, place: str) -> SourceLine | None:
+        """The line that makes what a finding names, or else the nearest module around it; None where none is known."""
+        known = {source.place: source for source in self.sources}
+        name = place
+        while name not in known and (cut := max(name.rfind("."), name.rfind("["))) > 0:
+            name = name[:cut]
+        if name in known:
+            return known[name]
+        if place in WHOLE_MODEL:
+            return known.get("")
+        of_data = place == self.data or name in TRAINING_DATA
+        return known.get("train_data") if of_data else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,7 @@ def test_it_prints_its_version(gradcheck_kit):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["scam"], "no such command 'scam'. Did you mean 'scan'? See gradcheck-kit --help"),
+        (["scann"], "no such command 'scann'. Did you mean 'scan'? See gradcheck-kit --help"),
         (["model.py"], "model.py is no command; to probe it: gradcheck-kit scan model.py"),
         (["--stpes"], "see gradcheck-kit --help"),
         (["scan"], "missing argument 'TARGET'; see gradcheck-kit scan --help"),

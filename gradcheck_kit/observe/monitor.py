@@ -22,6 +22,7 @@ from gradcheck_kit.observe.unregistered import unregistered_modules
 from gradcheck_kit.report import Report, check
 from gradcheck_kit.rule import OptionValue, Severity
 from gradcheck_kit.target.layers import layer_of
+from gradcheck_kit.target.source_lines import source_lines
 from gradcheck_kit.trace import Header, Trace, decode, encode
 
 
@@ -213,4 +214,5 @@ class Monitor:
             torch_version=torch.__version__,
             tool_version=__version__,
             supplied=tuple(notes),
+            sources=source_lines(self.model),
         )

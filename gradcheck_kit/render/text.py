@@ -36,6 +36,11 @@ def render_text(
     return "\n\n".join([*filter(None, texts), page.verdict()]) + "\n"
 
 
+def verdict_line(report: Report) -> str:
+    """The last line alone, as long as it is."""
+    return _Page(report, quiet=True, verbose=False, color=False, width=10_000).verdict()
+
+
 @dataclass(frozen=True, slots=True)
 class _Page:
     report: Report

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Target:
     name: str = ""
     train_name: str = "train_data"  # how the user called them, for the report's header
     test_name: str = "test_data"
+    file: Path | None = None  # the program that it was found in
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -64,8 +65,12 @@ class _Reader:
                 raise TargetError(
                     f"{shown}: the Target's model is {_a(found.model)}, not a torch.nn.Module; give it the model itself"
                 )
-            return replace(found, name=shown)
-        return self._with_conventional_names(found, shown)
+            return replace(found, name=shown, file=self._file())
+        return replace(self._with_conventional_names(found, shown), file=self._file())
+
+    def _file(self) -> Path | None:
+        file = getattr(self.module, "__file__", None)
+        return None if file is None else Path(file)
 
     # -- the model --
 

@@ -25,6 +25,7 @@ from gradcheck_kit.target.eager import compiled_parts, eager, inside
 from gradcheck_kit.target.keep import keep_random_state, keep_state, kept_generators
 from gradcheck_kit.target.lazy_modules import is_lazy, materialized
 from gradcheck_kit.target.precision import find_precision
+from gradcheck_kit.target.source_lines import Program, source_lines
 from gradcheck_kit.target.synthesis import MadeUp, synthesize_data
 from gradcheck_kit.target.task import Form, Task, find_form, find_loss, prediction_of
 from gradcheck_kit.target.workspace import DEFAULT_RATES, Prepared, copyable, seed_everything, workspace
@@ -86,7 +87,20 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
     if not optimizers and settings.optimizer is None:
         rate = settings.lr if settings.lr is not None else DEFAULT_RATES["adam"]
         supplied.append(f"no optimizer found: Adam at {rate:g} over all trainable parameters")
-    return replace(prepared, supplied=tuple(supplied))
+    return replace(prepared, supplied=tuple(supplied), sources=source_lines(prepared.model, _program(target, settings)))
+
+
+def _program(target: Target, settings: ProbeSettings) -> Program | None:
+    """Where to read what the user wrote, without what the settings replace."""
+    if target.file is None:
+        return None
+    return Program(
+        target.file,
+        target.name.rpartition(":")[2],
+        loss=target.loss_fn is not None,
+        optimizer=target.optimizer is not None and settings.optimizer is None,
+        train_name=target.train_name if target.train_data is not None and not settings.data else "",
+    )
 
 
 def _look_inside(target: Target, supplied: list[str]) -> nn.Module:

@@ -25,6 +25,7 @@ from gradcheck_kit.target.keep_settings import keep_settings
 from gradcheck_kit.target.precision import LossScale, autocast
 from gradcheck_kit.target.resizing import limit_resizing
 from gradcheck_kit.target.task import Task
+from gradcheck_kit.trace import SourceLine
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 DEFAULT_RATES = {"sgd": 0.01, "adam": 1e-3, "adamw": 1e-3}
@@ -50,6 +51,7 @@ class Prepared:
     supplied: tuple[str, ...]
     image_side: int | None = None  # of made-up images: a model that enlarges images shall leave them so
     loss_supplied: bool = False  # nobody chose the loss: it is one that fits the output
+    sources: tuple[SourceLine, ...] = ()  # where the user's program makes what is probed
 
     @property
     def optimizer_given(self) -> bool:
