@@ -14,7 +14,7 @@ from gradcheck_kit import testing
 PACKAGE = Path(__file__).parent.parent / "gradcheck_kit"
 ROOMS = [  # floor by floor; a room may import from its own floor and from those below
     {"errors", "facts", "trace"},
-    {"rule", "report", "testing"},
+    {"rule", "report", "testing", "places", "baseline"},
     {"rules"},
     {"observe", "experiments", "target", "render", "hookspecs", "plugins", "settings"},
     {"probe", "cli"},
