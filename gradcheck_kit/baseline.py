@@ -91,7 +91,8 @@ def _target(report: Report, path: Path) -> str:
 def target_key(name: str, folder: Path) -> str:
     """A target as a baseline in `folder` has it: "src/model.py:net", with the file's path relative to the folder.
 
-    The file is looked for from the current folder, then from the baseline's: a trace tells neither.
+    The file is looked for from the current folder upwards, then from the baseline's: a trace does not tell where it
+    was made.
     """
     source, colon, model = name.rpartition(":")
     if not colon:
@@ -99,7 +100,9 @@ def target_key(name: str, folder: Path) -> str:
     if not source.endswith(".py"):
         return name  # package.module:name, torchvision:name, or the name of a class
     typed = Path(source).expanduser()
-    file = next((path for path in (Path.cwd() / typed, folder / typed) if path.exists()), None)
+    here = Path.cwd()
+    folders = (here, *here.parents, folder, *folder.parents)
+    file = next((path for parent in folders if (path := parent / typed).is_file()), None)
     if file is None:
         return os.path.normpath(source).replace(os.sep, "/") + colon + model
     return relative(file.resolve(), folder.resolve()) + colon + model

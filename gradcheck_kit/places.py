@@ -14,7 +14,7 @@ from gradcheck_kit.rule import Finding
 def all_places(finding: Finding) -> tuple[str, ...]:
     """Every place that the finding is about, as it stays from run to run; the one it names is among them."""
     places = finding.places if finding.where in finding.places else (finding.where, *finding.places)
-    return tuple(dict.fromkeys(map(_without_line, places)))
+    return tuple(dict.fromkeys(_without_line(place or "") for place in places))
 
 
 def _without_line(place: str) -> str:

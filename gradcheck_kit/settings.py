@@ -301,4 +301,4 @@ def _plain(value: Any) -> str:
         return "(not set)"
     if isinstance(value, tuple):
         return ", ".join(value) or "(none)"
-    return shown(value) if isinstance(value, Path) else str(value)
+    return shown(value) if isinstance(value, Path) else str(value).lower() if isinstance(value, bool) else str(value)

@@ -104,7 +104,7 @@ def saved(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], ["rules"], ["explain", "GK101"], ["plugins"], ["report"], ["scan", "-h"]]
+    "command", [["--help"], ["rules"], ["explain", "GK101"], ["plugins"], ["settings"], ["report"], ["scan", "-h"]]
 )
 def test_it_imports_no_torch(command, saved):
     arguments = [*command, saved, "--exit-zero"] if command == ["report"] else command

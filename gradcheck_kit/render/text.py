@@ -156,8 +156,8 @@ class _Page:
             told = [(f, "known  ") for f in outcome.known] + [(f, "ignored  ") for f in outcome.ignored if self.verbose]
             for finding, lead in told:
                 message = finding.message if self.verbose else first_sentence(finding.message)
-                place = f"{finding.where}: " if finding.where and finding.where not in message else ""
-                yield from self.wrap(f"{outcome.rule.code} {outcome.rule.name}  {place}{message}", lead)
+                place = finding.where or "the model"
+                yield from self.wrap(f"{outcome.rule.code} {outcome.rule.name} at {place}: {message}", lead)
         for entry in self.report.baseline.stale if self.report.baseline else ():
             what = f"{entry.code} {entry.rule} at {listed(place or 'the model' for place in entry.places)}"
             yield from self.wrap(f"{what}: in the baseline, and no longer found", "stale  ")
