@@ -260,8 +260,10 @@ _verdict_options = _options(
     ),
     click.option("--exit-zero", is_flag=True, help="Exit 0 also with findings; 2 stays 2."),
     click.option("--baseline", metavar="FILE", help="Findings that this file knows do not fail."),
-    click.option("--write-baseline", metavar="FILE", help="Make what is found known there, and exit 0."),
-    click.option("--no-settings", is_flag=True, help="As if no pyproject.toml had a [tool.gradcheck-kit]."),
+    click.option(
+        "--write-baseline", metavar="FILE", help="Write there what is found, so that it is known, and exit 0."
+    ),
+    click.option("--no-settings", is_flag=True, help="Read no pyproject.toml."),
     click.option("--format", "format_", type=click.Choice(list(FORMATS)), default="text", show_default=True),
     click.option("-o", "--output", metavar="FILE", help="Write the report there in place of stdout."),
     click.option("-q", "--quiet", is_flag=True, help="Only what failed, and the last line."),

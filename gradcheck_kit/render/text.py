@@ -158,9 +158,12 @@ class _Page:
                 message = finding.message if self.verbose else first_sentence(finding.message)
                 place = finding.where or "the model"
                 yield from self.wrap(f"{outcome.rule.code} {outcome.rule.name} at {place}: {message}", lead)
-        for entry in self.report.baseline.stale if self.report.baseline else ():
+        baseline = self.report.baseline
+        for entry in baseline.stale if baseline else ():
             what = f"{entry.code} {entry.rule} at {listed(place or 'the model' for place in entry.places)}"
-            yield from self.wrap(f"{what}: in the baseline, and no longer found", "stale  ")
+            yield from self.wrap(f"{what}: no longer found", "stale  ")
+        if baseline and baseline.stale:
+            yield from self.wrap(f"--write-baseline {baseline.path} leaves out what is stale", " " * 7)
 
     def crashes(self) -> Iterator[str]:
         for i, outcome in enumerate(self.report.of("error")):
