@@ -85,7 +85,7 @@ def _order(entry: Fingerprint) -> tuple[str, tuple[str, ...]]:
 
 
 def _target(report: Report, path: Path) -> str:
-    return target_key(report.trace.header.name, path.absolute().parent)
+    return target_key(report.trace.header.name, path.parent.resolve())
 
 
 def target_key(name: str, folder: Path) -> str:
@@ -127,6 +127,8 @@ def shown(path: Path) -> str:
 def load(path: Path) -> Baseline:
     """Read a baseline. Raises BaselineError for a file that is missing, damaged, foreign, or newer than this one."""
     name = shown(path)
+    if path.exists() and not path.is_file():  # a folder; a pipe, which is read once and may wait for ever
+        raise BaselineError(f"the baseline {name} is no file; name a file that --write-baseline wrote")
     try:
         text = path.read_bytes().decode()
     except FileNotFoundError as error:

@@ -361,11 +361,12 @@ def _judging(command: Callable[..., int]) -> Command:
             if name in others and value is not None and not _typed(name):
                 others[name] = str(value) if isinstance(value, Path) else value
         inputs = [Path(str(others[name]).partition(":")[0]) for name in ("target", "trace") if name in others]
-        path = None if output in (None, "-") else _writable("-o", Path(str(output)), inputs)
+        compared = file.baseline if baseline is None else Path(baseline)
+        read = [*inputs, *([compared] if compared else [])]
+        path = None if output in (None, "-") else _writable("-o", Path(str(output)), read)
         if baseline is not None and write_baseline is not None:
             raise UsageError("--baseline and --write-baseline are two things; write first, then compare")
         kept = None if write_baseline is None else _writable("--write-baseline", Path(write_baseline), inputs)
-        compared = file.baseline if baseline is None else Path(baseline)
         if kept is not None:
             _baseline(kept, new=True)  # a file that is no baseline is found out before the probe
             if path is not None and path.resolve() == kept.resolve():
@@ -468,7 +469,13 @@ def scan(target: str, verdict: _Verdict, min_accuracy: float | None, save: str |
                 "--min-accuracy is judged by eval-accuracy, which is not selected; add --extend-select eval-accuracy"
             ) from error
         verdict.options.setdefault(accuracy.name, {})["min-accuracy"] = min_accuracy
-    kept = None if save is None else _writable("--save", Path(save), [Path(target.partition(":")[0])])
+    kept = (
+        None
+        if save is None
+        else _writable(
+            "--save", Path(save), [Path(target.partition(":")[0]), *([verdict.baseline] if verdict.baseline else [])]
+        )
+    )
     if kept is not None and verdict.output is not None and kept.resolve() == verdict.output.resolve():
         raise UsageError(f"--save and -o are both {save}; a trace and a report need a file each")
     if kept is not None and verdict.write_baseline is not None and kept.resolve() == verdict.write_baseline.resolve():

@@ -121,7 +121,7 @@ def find(folder: Path) -> Path | None:
 
     Raises SettingsError for one on the way that is no valid TOML.
     """
-    folder = folder.absolute()
+    folder = folder.resolve()
     return next((path for parent in (folder, *folder.parents) if _table(path := parent / NAME) is not None), None)
 
 

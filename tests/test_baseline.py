@@ -449,6 +449,9 @@ def test_it_reads_the_baseline_that_the_settings_name_from_their_folder(gradchec
         ("--write-baseline b --save b",
          "--save and --write-baseline are both b; a trace and a baseline need a file each"),
         ("--baseline b", "there is no baseline b; write it with --write-baseline b"),
+        ("--baseline .", "the baseline . is no file; name a file that --write-baseline wrote"),
+        ("--baseline k.json -o k.json", "-o k.json would overwrite what is examined; choose another file"),
+        ("--baseline k.json --save k.json", "--save k.json would overwrite what is examined; choose another file"),
     ],
 )  # fmt: skip
 def test_it_finds_out_before_the_probe_what_will_not_do(gradcheck_kit, monkeypatch, options, sentence):
@@ -456,6 +459,7 @@ def test_it_finds_out_before_the_probe_what_will_not_do(gradcheck_kit, monkeypat
     probe.scan_target = None  # whoever calls it crashes
     monkeypatch.setitem(sys.modules, probe.__name__, probe)
     Path("m.py").touch()
+    save(Baseline(Path("k.json")))
     assert gradcheck_kit("scan", "m.py:net", *options.split()) == (2, "", f"gradcheck-kit: error: {sentence}\n")
 
 

@@ -123,6 +123,13 @@ def test_it_finds_the_nearest_file_upwards_that_has_the_table(folder):
     assert [find(folder / "a" / "src"), find(folder / "b" / "src")] == [outer, inner]
 
 
+def test_it_goes_up_from_where_a_path_leads(folder):
+    write("", "a/b/pyproject.toml")
+    (folder / "a" / "b" / "c").mkdir()
+    assert find(folder / "a" / "b" / "..") is None
+    assert find(folder / "a" / "b" / "c" / "..") == folder / "a" / "b" / "pyproject.toml"
+
+
 def test_it_finds_nothing_where_there_is_nothing(folder):
     assert find(folder) is None
     write("[tool.other]\n")
