@@ -118,7 +118,8 @@ def relative(path: Path, folder: Path) -> str:
 
 def shown(path: Path) -> str:
     """The path as a person in the current folder would type it."""
-    return relative(path.absolute(), Path.cwd())
+    way = relative(path.absolute(), Path.cwd())
+    return str(path) if way.startswith("../../../") else way
 
 
 # ---- the file ----------------------------------------------------------------------------------------------------
@@ -195,7 +196,9 @@ def save(baseline: Baseline) -> None:
 
 def _text(baseline: Baseline) -> str:
     targets = [
-        f"    {json.dumps(target)}: [\n" + ",\n".join(f"      {_json(entry)}" for entry in entries) + "\n    ]"
+        f"    {json.dumps(target, ensure_ascii=False)}: [\n"
+        + ",\n".join(f"      {_json(entry)}" for entry in entries)
+        + "\n    ]"
         for target, entries in sorted(baseline.targets.items())
         if entries
     ]

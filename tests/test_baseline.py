@@ -291,6 +291,15 @@ def test_it_writes_a_file_to_be_read_and_compared():
     assert load(Path(KNOWN)) == known
 
 
+def test_it_writes_any_name_as_it_is_read():
+    for name in ("modèle.py:model", "m \udce9.py:model", 'a "b".py:model'):
+        known = known_from(report_of(name=name))
+        save(known)
+        assert load(Path(KNOWN)) == known
+    save(known_from(report_of(name="modèle.py:model")))
+    assert "modèle.py:model" in Path(KNOWN).read_text("utf-8")
+
+
 def test_it_reads_back_a_file_without_targets():
     save(updated(Baseline(Path(KNOWN)), report_of(seen(0.1, 0.1))))
     assert json.loads(Path(KNOWN).read_text())["targets"] == {}
