@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gradcheck_kit.errors import GradcheckKitError
 from gradcheck_kit.plugins import hookimpl
 from gradcheck_kit.report import Outcome, Report
-from gradcheck_kit.rule import Finding, Rule, Skip, rule
+from gradcheck_kit.rule import Finding, Remedy, Rule, Skip, remedy, rule
 from gradcheck_kit.trace import Trace
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ __all__ = [
     "GradcheckKitError",
     "Monitor",
     "Outcome",
+    "Remedy",
     "Report",
     "Rule",
     "Skip",
@@ -39,6 +40,7 @@ __all__ = [
     "Trace",
     "hookimpl",
     "load_digits",
+    "remedy",
     "rule",
     "scan",
 ]
