@@ -14,7 +14,7 @@ from gradcheck_kit import testing
 PACKAGE = Path(__file__).parent.parent / "gradcheck_kit"
 ROOMS = [  # floor by floor; a room may import from its own floor and from those below
     {"errors", "facts", "trace"},
-    {"rule", "report", "testing"},
+    {"rule", "report", "testing", "places", "baseline"},
     {"rules"},
     {"observe", "experiments", "target", "render", "hookspecs", "plugins", "settings"},
     {"probe", "cli", "pre_commit"},
@@ -104,7 +104,8 @@ def saved(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], ["rules"], ["explain", "GK101"], ["plugins"], ["schema"], ["report"], ["scan", "-h"]]
+    "command",
+    [["--help"], ["rules"], ["explain", "GK101"], ["plugins"], ["schema"], ["settings"], ["report"], ["scan", "-h"]],
 )
 def test_it_imports_no_torch(command, saved):
     arguments = [*command, saved, "--exit-zero"] if command == ["report"] else command

@@ -23,7 +23,7 @@ def _commands(report: Report) -> Iterator[str]:
     if no_verdict(report) and not report.of("error"):
         yield _command("error", "gradcheck-kit", no_verdict(report))
     for outcome in (*causes, *(o for o in report.outcomes if o.hit and o not in causes)):
-        for finding in outcome.findings:
+        for finding in outcome.new:
             lines = [statement(finding), *numbered_fixes(finding), *relations(report, outcome)]
             kind = _kind(outcome.rule, finding) if outcome in causes else "notice"
             at = report.trace.header.source_of(finding.where)

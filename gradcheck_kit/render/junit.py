@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from gradcheck_kit.render.wording import body, no_verdict, statement, title, visible
+from gradcheck_kit.render.wording import body, known, no_verdict, statement, title, visible
 from gradcheck_kit.report import Outcome, Report
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ def _fill(case: Element, report: Report, outcome: Outcome, *, fails: bool) -> No
         SubElement(case, "error", message=visible(outcome.reason), type="crash").text = visible(outcome.reason)
     elif outcome.hit and fails:
         kind = "error" if outcome.status == "failed" else "warning"
-        failure = SubElement(case, "failure", message=statement(outcome.findings[0]), type=kind)
+        failure = SubElement(case, "failure", message=statement(outcome.new[0]), type=kind)
         failure.text = body(report, outcome)
     elif outcome.hit:
         SubElement(case, "system-out").text = "warning: " + body(report, outcome)
+    elif said := known(outcome):
+        SubElement(case, "system-out").text = said

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from gradcheck_kit.render.text import MOST_FINDINGS, bars, first_sentence, verdict_line
-from gradcheck_kit.render.wording import cause_of, title, visible
+from gradcheck_kit.render.wording import cause_of, known, title, visible
 from gradcheck_kit.report import Outcome, Report
 from gradcheck_kit.rule import Finding
 
@@ -37,14 +37,14 @@ def render_markdown(report: Report) -> str:
 
 def _section(report: Report, outcome: Outcome) -> Iterator[str]:
     yield f"### {escaped(title(outcome))}" + (" (warning)" if outcome.status == "warned" else "")
-    for finding in outcome.findings[:MOST_FINDINGS]:
+    for finding in outcome.new[:MOST_FINDINGS]:
         yield _statement(report, finding)
         if finding.profile:
             yield fenced(bars(finding.profile))
         if finding.fixes:
             yield "\n".join(f"{number}. {escaped(fix)}" for number, fix in enumerate(finding.fixes, 1))
-    if len(outcome.findings) > MOST_FINDINGS:
-        yield f"... and {len(outcome.findings) - MOST_FINDINGS} more"
+    if len(outcome.new) > MOST_FINDINGS:
+        yield f"... and {len(outcome.new) - MOST_FINDINGS} more"
     explained = ", ".join(title(o) for o in report.explained_by(outcome))
     yield (f"Explains {explained}. " if explained else "") + f"More: `gradcheck-kit explain {outcome.rule.code}`"
 
@@ -61,14 +61,14 @@ def _explained(report: Report, outcomes: Iterable[Outcome]) -> str:
     for outcome in outcomes:
         cause = cause_of(report, outcome)
         why = f" (explained by {title(cause)})" if cause is not None else ""
-        lines.append(f"- {escaped(title(outcome))}: {escaped(first_sentence(outcome.findings[0].message))}{why}")
+        lines.append(f"- {escaped(title(outcome))}: {escaped(first_sentence(outcome.new[0].message))}{why}")
     return "\n".join(lines)
 
 
 def _table(outcomes: Iterable[Outcome]) -> str:
     rows = ["| rule | status | why |", "|---|---|---|"]
     for outcome in outcomes:
-        why = first_sentence(outcome.findings[0].message) if outcome.findings else outcome.reason
+        why = first_sentence(outcome.new[0].message) if outcome.hit else known(outcome) or outcome.reason
         rows.append(f"| {escaped(title(outcome))} | {outcome.status} | {escaped(why)} |")
     return "\n".join(rows)
 

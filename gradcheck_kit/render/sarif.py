@@ -78,7 +78,7 @@ def _result(report: Report, outcome: Outcome, index: int, finding: Finding, occu
     cause = cause_of(report, outcome)
     explained = [] if cause is None else [f"Explained by {title(cause)}: mend that first."]
     lines = [statement(finding), *explained, *numbered_fixes(finding)]
-    known: dict[str, Any] = {"evidence": encode(dict(finding.evidence)), "fixes": [visible(f) for f in finding.fixes]}
+    about: dict[str, Any] = {"evidence": encode(dict(finding.evidence)), "fixes": [visible(f) for f in finding.fixes]}
     # Neither lines nor measured values: the same fault of the same layer is the same result after an edit.
     identity = "\0".join([report.trace.header.name, outcome.rule.code, finding.where, str(occurrence)])
     return {
@@ -90,7 +90,11 @@ def _result(report: Report, outcome: Outcome, index: int, finding: Finding, occu
         "partialFingerprints": {
             "gradcheckKitFinding/v1": hashlib.sha256(identity.encode("utf-8", "backslashreplace")).hexdigest()
         },
-        "properties": known if cause is None else {**known, "explainedBy": cause.rule.code},
+        "properties": about if cause is None else {**about, "explainedBy": cause.rule.code},
+        **({"baselineState": "unchanged" if finding.known else "new"} if report.baseline is not None else {}),
+        **(
+            {"suppressions": [{"kind": "external", "justification": "The baseline knows it."}]} if finding.known else {}
+        ),
     }
 
 

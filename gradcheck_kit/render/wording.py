@@ -42,7 +42,7 @@ def relations(report: Report, outcome: Outcome) -> Iterator[str]:
 def body(report: Report, outcome: Outcome) -> str:
     """Everything that is known about a hit: findings with their profiles, fixes, relations."""
     parts = []
-    for finding in outcome.findings:
+    for finding in outcome.new:
         lines = [statement(finding)]
         if finding.profile:
             lines += ["", *(visible(line) for line in bars(finding.profile))]
@@ -50,6 +50,12 @@ def body(report: Report, outcome: Outcome) -> str:
         parts.append("\n".join([*lines, *([""] if fixes else []), *fixes]))
     closing = [*relations(report, outcome), f"more: gradcheck-kit explain {outcome.rule.code}"]
     return "\n\n".join([*parts, "\n".join(closing)])
+
+
+def known(outcome: Outcome) -> str:
+    """What a rule that is no hit has found, and why it counts for nothing; "" where it found nothing."""
+    found = outcome.findings or outcome.ignored
+    return "; ".join(f"{outcome.silenced}: {statement(f)}" for f in found) if outcome.silenced else ""
 
 
 def no_verdict(report: Report) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from gradcheck_kit.facts import Training
-from gradcheck_kit.report import check
+from gradcheck_kit.report import Comparison, Fingerprint, check
 from gradcheck_kit.rule import Bar, Finding, Rule, Skip
 from gradcheck_kit.testing import trace, training
 from gradcheck_kit.trace import SourceLine
@@ -69,6 +70,7 @@ REPORTS = {
     "warned": lambda: report_of(PASSING, WARNING),
     "warned, which fails": lambda: report_of(PASSING, WARNING, fail_on="warning"),
     "crashed": lambda: report_of(toy("GK101", "vanishing-gradient", ValueError(NASTY)), PASSING, WARNING),
+    "against a baseline": lambda: against_a_baseline(),  # noqa: PLW0108  # it is defined below
     "nothing ran": lambda: report_of(SKIPPING),
     "poisoned": lambda: report_of(
         toy(
@@ -94,6 +96,22 @@ REPORTS = {
 
 def report_of(*rules, fail_on="error", **header):
     return check(trace(training(), **{"sources": SOURCES, **header}), rules, seconds=4.2, fail_on=fail_on)
+
+
+def against_a_baseline():
+    """One finding is known, one ignored, one new and explained by the known one; an entry is stale."""
+    report = report_of(
+        toy("GK101", "vanishing-gradient", replace(VANISHING, known=True), explains=("GK205",)),
+        toy("GK104", "dead-units"),
+        WARNING,
+    )
+    known, ignored, new = report.outcomes
+    return replace(
+        report,
+        outcomes=(known, replace(ignored, ignored=(finding("fc", "it is dead"),)), new),
+        settings="pyproject.toml",
+        baseline=Comparison("baseline.json", (Fingerprint("GK102", "exploding-gradient", ("fc",)),)),
+    )
 
 
 @pytest.fixture(params=REPORTS, ids=[name.replace(" ", "_") for name in REPORTS])
