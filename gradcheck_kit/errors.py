@@ -1,5 +1,7 @@
 """The exceptions that users see. Every message is one sentence: what is wrong, where, and what to type next."""
 
+from typing import Any
+
 
 class GradcheckKitError(Exception):
     """Base of all of them. The command line prints the message and exits 2: no verdict."""
@@ -15,6 +17,14 @@ class TargetError(GradcheckKitError):
 
 class DataError(GradcheckKitError):
     """The data cannot be read, is empty, or does not fit the model."""
+
+
+class LabelError(DataError):
+    """The loss refuses the labels: what a report then says of them, and the target as far as it was prepared."""
+
+    def __init__(self, message: str, fix: str, prepared: Any = None) -> None:
+        super().__init__(f"{message}; {fix[:1].lower()}{fix[1:].rstrip('.')}")
+        self.message, self.fix, self.prepared = message, fix, prepared
 
 
 class ProbeError(GradcheckKitError):

@@ -13,8 +13,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gradcheck_kit import plugins
-from gradcheck_kit.errors import GradcheckKitError, PluginError, UsageError
+from gradcheck_kit.errors import GradcheckKitError, LabelError, PluginError, UsageError
 from gradcheck_kit.experiments import Experiment, NotApplicable, Probe, built_in, in_order
+from gradcheck_kit.facts import LossCalls
 from gradcheck_kit.report import Report, check
 from gradcheck_kit.rule import OptionValue, Rule, Severity
 from gradcheck_kit.target import ProbeSettings, Target
@@ -121,8 +122,12 @@ def examine(
 ) -> Report:
     """Probe a target and apply the rules."""
     start = time.perf_counter()
-    prepared = prepare(target, settings)
-    trace = probe(prepared, rules, progress=progress)
+    try:
+        trace = probe(prepare(target, settings), rules, progress=progress)
+    except LabelError as refusal:
+        if not any(LossCalls in rule.needs for rule in rules):
+            raise
+        trace = _of_refused_labels(refusal)
     return check(trace, rules, options=options, fail_on=fail_on, seconds=time.perf_counter() - start)
 
 
@@ -169,6 +174,13 @@ def probe(prepared: Prepared, rules: Sequence[Rule], *, progress: Progress | Non
         except Exception as error:  # noqa: BLE001  # as with rules: the rules on other facts still report
             crashed[name] = f"experiment {_name(experiment.run)} of {experiment.plugin} crashed: {_told(error)}"
     return Trace(_header(prepared), facts, absent, crashed)
+
+
+def _of_refused_labels(refusal: LabelError) -> Trace:
+    """What there is to judge where no training can be done: the labels."""
+    absent = {e.fact.__name__: "the loss refuses the labels (see invalid-labels)" for e in built_in()}
+    facts: dict[type, Any] = {LossCalls: LossCalls((), refused=refusal.message, remedy=refusal.fix)}
+    return Trace(_header(refusal.prepared), facts, absent)
 
 
 def _name(function: Callable[..., Any]) -> str:

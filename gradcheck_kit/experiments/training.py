@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gradcheck_kit.errors import ProbeError
+from gradcheck_kit.errors import LabelError, ProbeError
 from gradcheck_kit.experiments import Probe
 from gradcheck_kit.experiments.constant_loss import ConstantLoss, constant_loss
 from gradcheck_kit.experiments.non_finite import find_non_finite
@@ -17,6 +17,7 @@ from gradcheck_kit.observe.recorder import Recorder
 from gradcheck_kit.observe.statistics import read
 from gradcheck_kit.target.batches import batch_size_of, endless
 from gradcheck_kit.target.blame import located
+from gradcheck_kit.target.labels import check_classes, why_refused
 from gradcheck_kit.target.workspace import Workspace, describe_optimizers, workspace
 
 CONSTANT_BATCHES = 8  # the targets of so many batches tell what a constant prediction would reach
@@ -78,6 +79,7 @@ class _Run:
         batches = endless(self.prepared.train)
         recorded, with_activations = schedule(self.steps), activation_steps(self.steps)
         on_cpu = self.work.device.type == "cpu"
+        batch: Any = None
         for step in range(self.steps):
             self.probe.tick(step, self.steps)
             try:
@@ -90,6 +92,7 @@ class _Run:
             except ProbeError:
                 raise
             except Exception as error:
+                self._blame_labels(batch)
                 raise ProbeError(
                     f"{self.prepared.name}: training step {step + 1} of {self.steps} raised {located(error)}"
                 ) from error
@@ -97,6 +100,27 @@ class _Run:
             if (on_cpu or step in recorded) and not math.isfinite(float(self.losses[-1])):
                 break
         self.probe.tick(self.steps, self.steps)
+
+    def _blame_labels(self, batch: Any) -> None:
+        """Raise LabelError where it is the labels of this batch that its loss refuses."""
+        if batch is None or self.prepared.synthetic:
+            return
+        task = self.work.task
+        try:
+            output = task.forward(self.work.model, batch)
+            check_classes(task, output, batch)
+        except LabelError as refusal:
+            refusal.prepared = self.prepared
+            raise
+        except Exception:  # noqa: BLE001  # then it is not the labels
+            return
+        try:
+            task.loss(output, batch)
+        except Exception as error:
+            found = why_refused(task, output, batch, error)
+            if found is not None:
+                found.prepared = self.prepared
+                raise found from error
 
     def _plain(self, batch: Any) -> None:
         work = self.work

@@ -57,6 +57,8 @@ class LossCalls:
     """Which loss functions of torch's a training step calls, and with what."""
 
     calls: tuple[LossCall, ...]
+    refused: str = ""  # why a loss did not take the labels at all, in words
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,15 @@ SLACK = 1e-2  # of a sum of probabilities: half precision has three digits
     ),
 )
 def invalid_labels(loss_calls: LossCalls, training: Training | None) -> Iterator[Finding]:
-    """A loss is given labels that it takes and that mean something else: outside 0 to 1, no probabilities, one class.
+    """A loss is given labels that it refuses, or that it takes and that mean something else.
 
-    Labels that the loss refuses stop the probe with a sentence of their own.
+    Class indices that no output stands for, the wrong type or shape; values outside 0 to 1, no probabilities, one
+    class. Labels that are refused end the probe, and nothing else is judged.
     """
+    if loss_calls.refused:
+        message = f"The {loss_calls.refused.removeprefix('the ')}."
+        yield Finding("labels", message, {"taken": False}, (loss_calls.remedy,))
+        return
     if training is not None and training.synthetic:
         raise Skip("the data is made up")
     judged = [call for call in loss_calls.calls if call.reduction != "none" and not call.weighted]

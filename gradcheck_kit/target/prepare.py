@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import itertools
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
-from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader
 
-from gradcheck_kit.errors import DataError, GradcheckKitError, ProbeError, TargetError, UsageError
+from gradcheck_kit.errors import DataError, GradcheckKitError, LabelError, ProbeError, TargetError, UsageError
 from gradcheck_kit.rule import listed
 from gradcheck_kit.target import ProbeSettings, Target
 from gradcheck_kit.target.batches import as_batches, batch_size_of, describe, first_batch, with_workers
 from gradcheck_kit.target.blame import located, shape_of, signature_of
 from gradcheck_kit.target.eager import compiled_parts, eager, inside
 from gradcheck_kit.target.keep import keep_random_state, keep_state, kept_generators
+from gradcheck_kit.target.labels import check_classes, why_refused
 from gradcheck_kit.target.lazy_modules import is_lazy, materialized
 from gradcheck_kit.target.precision import find_precision
 from gradcheck_kit.target.source_lines import Program, source_lines
 from gradcheck_kit.target.synthesis import MadeUp, synthesize_data
-from gradcheck_kit.target.task import Form, Task, find_form, find_loss, prediction_of
+from gradcheck_kit.target.task import Form, Task, find_form, find_loss
 from gradcheck_kit.target.workspace import DEFAULT_RATES, Prepared, copyable, seed_everything, workspace
 
 
@@ -251,8 +249,18 @@ def _settle(prepared: Prepared, batch: Any) -> Prepared:
             moved = work.to_device(batch)
             output = work.task.forward(work.model, moved)
             stage, context = "the loss", _against(output, moved, prepared.task)
-            _check_labels(work.task, output, moved)
-            task = find_loss(work.task, output, moved).reading_classes(output, moved)
+            check_classes(work.task, output, moved)
+            try:
+                task = find_loss(work.task, output, moved).reading_classes(output, moved)
+            except GradcheckKitError:
+                raise
+            except Exception as error:
+                if prepared.synthetic or (refusal := why_refused(work.task, output, moved, error)) is None:
+                    raise
+                raise refusal from error
+    except LabelError as refusal:
+        refusal.prepared = prepared
+        raise
     except GradcheckKitError:
         raise
     except Exception as error:
@@ -293,44 +301,6 @@ def _notice_shared_objects(prepared: Prepared, batch: Any) -> Prepared:
     _run(prepared, batch)
     reached = any(p.grad is not None for p in prepared.model.parameters())
     return replace(prepared, in_place=True) if reached else prepared
-
-
-def _check_labels(task: Task, output: Any, batch: Any) -> None:
-    """Class indices must exist: found here, because on a GPU the failed assertion would poison the process.
-
-    A loss of the user's decides for itself what its labels mean: an ordinal one has an output fewer than classes.
-    """
-    target, prediction = task.form.split(batch)[2], prediction_of(output)
-    if not isinstance(target, Tensor) or target.is_floating_point() or prediction is None or target.numel() == 0:
-        return
-    classes = None
-    if prediction.ndim == target.ndim + 1 and prediction.shape[:1] == target.shape[:1]:
-        if prediction.shape[2:] == target.shape[1:]:
-            classes = prediction.shape[1]
-        elif prediction.shape[1:-1] == target.shape[1:]:
-            classes = prediction.shape[-1]
-    largest, smallest = int(target.max()), int(target.min())
-    if classes is not None and classes > 1 and largest >= classes and largest != 255:
-        if task.loss_fn is not None and _takes(task.loss_fn, output, target):
-            return
-        raise DataError(
-            f"labels run from {smallest} to {largest}, but the model's output of shape {tuple(prediction.shape)} "
-            f"has {classes} classes (0 to {classes - 1}); mend the labels or give the last layer {largest + 1} outputs"
-        )
-
-
-def _takes(loss_fn: Callable[..., Any], output: Any, target: Tensor) -> bool:
-    """Whether the loss takes these labels, tried on the CPU, where a label too many is no more than an exception."""
-    if isinstance(loss_fn, nn.Module) and target.device.type != "cpu":
-        loss_fn = copy.deepcopy(loss_fn).cpu()
-    for given in (output, prediction_of(output)):
-        moved = pytree.tree_map_only(Tensor, lambda t: t.detach().cpu(), given)
-        # Whatever a loss raises at labels that it does not know: then it does not take them.
-        with contextlib.suppress(Exception):
-            loss = loss_fn(moved, target.cpu())
-            if isinstance(loss, Tensor) and bool(loss.isfinite().all()):
-                return True
-    return False
 
 
 def _against(output: Any, batch: Any, task: Task) -> str:
