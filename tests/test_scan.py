@@ -175,7 +175,7 @@ def test_only_what_is_selected_is_looked_at(write):
     ],
     ids=[
         "syntax", "missing import", "raises", "no model", "several models", "forward", "late forward", "loss",
-        "loss per sample", "empty list", "empty loader", "labels out of range", "wrong input", "all frozen", "meta",
+        "loss per sample", "empty list", "empty loader", "wrong input", "all frozen", "meta",
         "lazy",
     ],
 )  # fmt: skip
