@@ -1,15 +1,16 @@
 """Whether a network is affine in its input: then its layers compute together what one layer could.
 
 f is affine when f(ax + (1 - a)y) = a f(x) + (1 - a) f(y) for all x, y and a. In float64 that holds to the last few
-bits or not at all, so a handful of random pairs decides it.
+bits or not at all, so a handful of random pairs decides it. Of indices it is the embeddings that are varied.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from gradcheck_kit.target.workspace import Workspace, workspace
 SCALES = (1.0, 10.0, 1000.0)
 EXACT = 1e-9  # of the outputs' differences: float64's rounding over many layers
 _LAYERS = (nn.Linear, nn.modules.conv._ConvNd)  # noqa: SLF001  # the common base has no public name
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 _LINKS = {
     "softmax": torch.softmax, "log_softmax": torch.log_softmax, "sigmoid": lambda x, _: torch.sigmoid(x),
     "tanh": lambda x, _: torch.tanh(x), "softplus": lambda x, _: nn.functional.softplus(x),
@@ -61,7 +63,8 @@ def look_at_linearity(probe: Probe) -> Linearity:
         batch = small_batch(work.to_device(next(endless(prepared.train))))
         args, kwargs, _ = prepared.task.form.split(batch)
         given = tensors((args, kwargs))
-        if not given or not all(t.is_floating_point() for t in given):
+        embeddings = any(isinstance(module, _EMBEDDINGS) for module in work.model.modules())
+        if not any(t.is_floating_point() for t in given) and not (given and embeddings):
             raise NotApplicable("the inputs are not real numbers")
         work.model.eval()
         work.task = replace(work.task, precision=None)
@@ -96,19 +99,30 @@ def _deviation(work: Workspace, inputs: Any, dtype: torch.dtype, scale: float) -
     """
 
     def near(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
         values = tensor.to(dtype)
         spread = values.std() if values.numel() > 1 else values.abs().mean()
         return values + scale * (spread + 1e-3) * torch.randn_like(values)
 
     def between(x: Any, y: Any) -> Any:
-        return 1.7 * x - 0.7 * y if isinstance(x, Tensor) else x
+        return 1.7 * x - 0.7 * y if isinstance(x, Tensor) and x.is_floating_point() else x
 
     first, second = pytree.tree_map_only(Tensor, near, inputs), pytree.tree_map_only(Tensor, near, inputs)
     third = pytree.tree_map(between, first, second)
     outputs, links = [], set()
+    drawn: list[list[Tensor]] = [[], []]  # what embeddings returned in the first pass and in the second
+
+    def draw(turn: int, value: Tensor) -> Tensor:
+        if turn == 2:
+            return torch.as_tensor(between(drawn[0].pop(0), drawn[1].pop(0)))
+        drawn[turn].append(near(value))
+        return drawn[turn][-1]
+
     with torch.no_grad():
-        for given in (first, second, third):
-            output, link = _before_link(work, given)
+        for turn, given in enumerate((first, second, third)):
+            with _embeddings_through(work.model, partial(draw, turn)):
+                output, link = _before_link(work, given)
             outputs.append(output)
             links.add(link)
     x, y, z = outputs
@@ -118,6 +132,21 @@ def _deviation(work: Workspace, inputs: Any, dtype: torch.dtype, scale: float) -
     if len(links) > 1 or not math.isfinite(size):
         return math.inf, ""
     return float((z - between(x, y)).abs().max()) / size, links.pop()
+
+
+@contextmanager
+def _embeddings_through(model: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """While it is open, embeddings return what `change` makes of it."""
+    handles = [
+        module.register_forward_hook(lambda _module, _args, output: change(output))
+        for module in model.modules()
+        if isinstance(module, _EMBEDDINGS) and takes_hooks(module)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _before_link(work: Workspace, inputs: Any) -> tuple[Tensor, str]:
@@ -159,7 +188,7 @@ def _calls(model: nn.Module) -> Iterator[dict[str, _Call]]:
 
 def _chain(work: Workspace, inputs: Any) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Trainable layers of which each feeds the next, by autograd's graph, and the widths between them."""
-    args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.double(), inputs)
+    args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, inputs)
     with _calls(work.model) as calls:
         work.model(*args, **kwargs)
     chain: list[_Call] = []

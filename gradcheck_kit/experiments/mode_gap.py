@@ -47,6 +47,7 @@ def compare_modes(probe: Probe) -> ModeGap:
         if len(batches) < BATCHES:
             raise NotApplicable(f"an epoch has fewer than {BATCHES} batches")
         work.model.eval()
+        still = tuple(name for name, norm in norms.items() if norm.momentum == 0)
         try:
             by_running = _losses(work, batches[:BATCHES])
             for norm in norms.values():
@@ -61,7 +62,9 @@ def compare_modes(probe: Probe) -> ModeGap:
         except Exception as error:  # a model may return its loss in training mode only
             raise NotApplicable("the loss cannot be computed in evaluation mode") from error
     first = next(iter(norms.values()))
-    return ModeGap(tuple(norms), type(first).__name__, batch_size_of(batches[0]) or 1, by_batch, by_running, by_average)
+    return ModeGap(
+        tuple(norms), type(first).__name__, batch_size_of(batches[0]) or 1, by_batch, by_running, by_average, still
+    )
 
 
 def _losses(work: Workspace, batches: list[Any]) -> tuple[float, ...]:

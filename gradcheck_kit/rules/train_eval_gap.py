@@ -12,36 +12,42 @@ from gradcheck_kit.rule import Finding, Skip, listed, rule
 def train_eval_gap(gap: ModeGap, training: Training, *, ratio: float = 1.5) -> Iterator[Finding]:
     """On the same training batches the loss is far higher with BatchNorm in evaluation mode than in training mode.
 
-    Running statistics are averaged anew first: that they lag behind in a short run is no fault.
+    Running statistics are averaged anew first, since that they lag behind in a short run is no fault; where a momentum
+    of 0 keeps them from ever moving, they count as they are.
     """
     if training.synthetic:
         raise Skip("the data is made up")
-    values = (*gap.by_batch, *gap.by_average)
+    evaluated = gap.by_running if gap.still else gap.by_average
+    values = (*gap.by_batch, *evaluated)
     if not values or not all(map(math.isfinite, values)):
         raise Skip("the loss is not finite (see non-finite)")
     if not training.long_enough or training.harm:
         raise Skip("the run did not learn, so there is nothing that evaluation could lose")
-    before, after = fmean(gap.by_batch), fmean(gap.by_average)
+    before, after = fmean(gap.by_batch), fmean(evaluated)
     if before <= 0:
         raise Skip("the loss may be zero or negative, so it has no scale to compare with")
     scale = training.constant_loss if training.constant_loss is not None else training.first_loss
     if not before < scale:
         raise Skip("in training mode the loss is not below a constant prediction's yet: there is nothing to lose")
     # Next to nothing may well double; and every single batch must be worse, which has a chance of 1 in 256.
-    worse = all(b < a for b, a in zip(gap.by_batch, gap.by_average, strict=True))
+    worse = all(b < a for b, a in zip(gap.by_batch, evaluated, strict=True))
     if not (worse and after > ratio * before and after - before > 0.2 * scale):
         return
-    places = listed((name or "the model" for name in gap.layers), 5)
+    places = listed((name or "the model" for name in gap.still or gap.layers), 5)
+    why = ": momentum=0 keeps the running statistics where they started."
+    why = why if gap.still else ", though the running statistics were averaged anew."
     small = gap.samples < 16
     yield Finding(
-        where=gap.layers[0] or "model",
-        places=tuple(name or "model" for name in gap.layers),
+        where=(gap.still or gap.layers)[0] or "model",
+        places=tuple(name or "model" for name in gap.still or gap.layers),
         message=f"On {len(gap.by_batch)} training batches of {gap.samples} the loss is {before:.3g} with {places} "
         f"({gap.layer_type}) in training mode and {after:.3g} in evaluation mode, {after / before:.1f} times as much "
-        f"(up to {ratio:g} is healthy), though the running statistics were averaged anew.",
+        f"(up to {ratio:g} is healthy){why}",
         evidence={"train": before, "eval": after, "ratio": after / before, "limit": ratio, "samples": gap.samples},
         fixes=(
-            f"Use larger batches than {gap.samples}, or GroupNorm or LayerNorm in place of {gap.layer_type}: the "
+            f"Leave out momentum=0 in {places}: torch's default is 0.1, the share of the newest batch."
+            if gap.still
+            else f"Use larger batches than {gap.samples}, or GroupNorm or LayerNorm in place of {gap.layer_type}: the "
             "statistics of so few samples are noise that the model has learned to use."
             if small
             else f"Look at what passes through {places}: inputs of different kinds, or batches of one kind each, need "

@@ -97,6 +97,26 @@ def test_finds_a_relu_that_all_data_is_on_one_side_of(probe_of):
     assert facts.pairs == 3
 
 
+def of_words(body):
+    return Wrapped(body, words=nn.Embedding(9, 8), a=nn.Linear(8, 16), b=nn.Linear(16, 4))
+
+
+@pytest.mark.parametrize(
+    ("body", "affine"),
+    [
+        (lambda m, x: m.b(m.a(m.words(x).mean(1))), True),
+        (lambda m, x: m.b(m.a(m.words(x).prod(1))), False),
+        (lambda m, x: m.b(m.a(m.words(x).max(1).values)), False),
+    ],
+    ids=["mean", "product", "maximum"],
+)
+def test_varies_the_embeddings_of_words(body, affine, probe_of):
+    batches = [(torch.randint(0, 9, (16, 2)), torch.randn(16, 4))] * 2
+    found = look(probe_of, of_words(body), batches)
+    assert found.affine is affine
+    assert found.chain == (("a", "b") if affine else ())
+
+
 def test_leaves_the_model_as_it_was(probe_of):
     model = nn.Sequential(nn.Linear(10, 16), nn.Linear(16, 4))
     look(probe_of, model)
@@ -109,7 +129,7 @@ def test_leaves_the_model_as_it_was(probe_of):
     [
         (nn.Linear(10, 4), None, "fewer than two"),
         (
-            nn.Sequential(nn.Embedding(9, 8), nn.Flatten(), nn.Linear(16, 16), nn.Linear(16, 4)),
+            Wrapped(lambda m, x: m.b(m.a(F.one_hot(x, 9).float())).sum(1), a=nn.Linear(9, 8), b=nn.Linear(8, 4)),
             [(torch.randint(0, 9, (16, 2)), torch.randn(16, 4))], "not real numbers",
         ),
         (

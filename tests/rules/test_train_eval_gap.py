@@ -26,6 +26,14 @@ def test_it_advises_larger_batches_where_they_are_small():
     assert finding.fixes[0].startswith("Use larger batches than 2, or GroupNorm")
 
 
+def test_it_names_a_momentum_that_keeps_statistics_from_moving():
+    (finding,) = apply(train_eval_gap, mode_gap(by_running=(9.0,) * 8, still=("4",)), training())
+    assert finding.where == "4"
+    assert "9 in evaluation mode" in finding.message
+    assert finding.message.endswith(": momentum=0 keeps the running statistics where they started.")
+    assert finding.fixes[0].startswith("Leave out momentum=0 in 4: torch's default is 0.1")
+
+
 def test_it_passes_running_statistics_that_lag_behind():
     assert apply(train_eval_gap, mode_gap(by_running=(9.0,) * 8), training()) == ()
 
