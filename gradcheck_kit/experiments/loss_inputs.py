@@ -156,7 +156,18 @@ def _judged(seen: _Seen, wanted: Tensor | None, slope: Tensor, places: dict[Any,
         target_maximum=None if wanted is None else float(wanted.max()),
         unreachable=_unreachable(RANGES.get(activation), wanted) if seen.operation in _COMPARING else None,
         weighted=seen.weighted,
+        target_sum=_largest_sum(seen, slope),
     )
+
+
+def _largest_sum(seen: _Seen, slope: Tensor) -> float | None:
+    """The most that targets add up to over the classes; None where some are masked, or they are no such targets."""
+    target = seen.target
+    if not seen.operation.startswith("binary_cross_entropy") or target is None or seen.dim is None:
+        return None
+    if target.shape != seen.prediction.shape or (slope.shape == target.shape and bool((slope == 0).any())):
+        return None
+    return float(_some(target, seen.dim).sum(seen.dim).max())
 
 
 def _some(tensor: Tensor, dim: int | None) -> Tensor:
@@ -283,6 +294,7 @@ def _of_both(a: LossInput, b: LossInput) -> LossInput:
         target_minimum=_most(a.target_minimum, b.target_minimum),
         target_maximum=_least(a.target_maximum, b.target_maximum),
         unreachable=_least(a.unreachable, b.unreachable),
+        target_sum=_least(a.target_sum, b.target_sum),
     )
 
 

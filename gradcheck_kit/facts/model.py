@@ -26,6 +26,7 @@ class LossInput:
     target_maximum: float | None
     unreachable: float | None  # best squared error within the activation's range / the target's variance
     weighted: bool  # by a tensor of weights, which may be zero
+    target_sum: float | None = None  # of binary cross-entropy: the most that a sample's targets add up to over classes
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,8 @@ def wrong_output_activation(
     harm = training.harm if training is not None else ""
     for one in loss_inputs.inputs:
         finding = (
-            _constant(one) or _no_log_probabilities(one) or _targets_of_no_probability(one) or _no_logits(one, harm)
-            or _out_of_reach(one, unreachable)
+            _constant(one) or _one_of_several(one) or _no_log_probabilities(one) or _targets_of_no_probability(one)
+            or _no_logits(one, harm) or _out_of_reach(one, unreachable)
         )  # fmt: skip
         if finding is not None:
             yield finding
@@ -48,6 +48,22 @@ def _constant(one: LossInput) -> Finding | None:
         f"{_named(one)} normalises over a dimension of size 1, so the output is {value} for every input.",
         {"classes": 1, "output": value},
         f"Replace {_named(one)} by a sigmoid, or return two outputs per sample; for logits, remove it.",
+    )
+
+
+def _one_of_several(one: LossInput) -> Finding | None:
+    """A softmax makes outputs compete: they add up to one, and targets of several classes at once do not."""
+    if one.operation != "binary_cross_entropy" or one.activation != "softmax" or not one.normalized:
+        return None
+    if one.weighted or one.target_sum is None or one.target_sum <= 1 + 1e-3:
+        return None
+    return _finding(
+        one,
+        f"After {_named(one)} the {one.classes} outputs of a sample add up to 1, and {_call(one)} is given targets "
+        f"that add up to {one.target_sum:g}: where several classes are true at once, no output can say so.",
+        {"target_sum": one.target_sum, "limit": 1.0, "classes": one.classes},
+        f"Remove {_named(one)} and use nn.BCEWithLogitsLoss, which takes each class for itself; or put a sigmoid in "
+        "its place.",
     )
 
 

@@ -115,6 +115,18 @@ def test_does_not_count_targets_that_are_masked(probe_of):
     assert one.target_minimum > 0
 
 
+@pytest.mark.parametrize(
+    ("targets", "total"),
+    [([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]], 2.0), ([[1.0, 0.0, 0.0], [0.3, 0.3, 0.4]], 1.0)],
+)
+def test_says_what_the_targets_of_a_sample_add_up_to(targets, total, probe_of):
+    torch.manual_seed(0)
+    batches = [(torch.randn(8, 5), torch.tensor(targets * 4))] * 2
+    model = nn.Sequential(nn.Linear(5, 3), nn.Softmax(1))
+    (one,) = look_at_loss_inputs(probe_of(model, train=batches, loss_fn=nn.BCELoss())).inputs
+    assert one.target_sum == pytest.approx(total)
+
+
 def test_leaves_the_model_as_it_was(probe_of):
     model = linear(nn.Softmax(1))
     before = model[0].weight.detach().clone()

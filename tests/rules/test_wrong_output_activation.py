@@ -62,6 +62,23 @@ def test_it_finds_targets_that_are_no_probabilities(span):
     assert f"is given {span[0]:.3g} to {span[1]:.3g}" in finding.message
 
 
+SEVERAL = {"activation": "softmax", "activation_at": "5", "normalized": True, "target_sum": 3.0,
+           "target_minimum": 0.0, "target_maximum": 1.0, "minimum": 0.01, "maximum": 0.9}  # fmt: skip
+
+
+def test_it_finds_a_softmax_over_classes_that_are_true_at_once():
+    finding = said(given("binary_cross_entropy", **SEVERAL))
+    assert finding.where == "5"
+    assert "10 outputs of a sample add up to 1, and binary_cross_entropy is given targets that add up to 3" in (
+        finding.message
+    )
+
+
+@pytest.mark.parametrize("changes", [{"target_sum": 1.0}, {"target_sum": None}, {"weighted": True}])
+def test_it_passes_a_softmax_over_classes_of_which_one_is_true(changes):
+    assert apply(wrong_output_activation, given("binary_cross_entropy", **{**SEVERAL, **changes})) == ()
+
+
 def test_it_finds_targets_out_of_the_activations_reach():
     finding = said(
         given("mse_loss", activation="sigmoid", activation_at="5", unreachable=0.62, target_minimum=-3.0,
