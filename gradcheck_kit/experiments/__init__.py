@@ -186,7 +186,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(TimeGradients, look_through_time, after=(Training,)),
         Experiment(Linearity, look_at_linearity, after=(Training,)),
         Experiment(InputScale, measure_input_scale, after=(Training,)),
-        Experiment(TargetScale, measure_target_scale, after=(Training,)),
+        Experiment(TargetScale, measure_target_scale, after=(Training, InputScale)),
         Experiment(ModeGap, compare_modes, after=(Training,)),
         Experiment(EvalMode, look_at_eval_mode),
         Experiment(Evaluation, evaluate, after=(Training,)),

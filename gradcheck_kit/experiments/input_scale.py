@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -37,14 +39,7 @@ def measure_input_scale(probe: Probe) -> InputScale:
     training: Training | None = probe.facts.get(Training)
     if prepared.synthetic:
         raise NotApplicable("the data is made up")
-    with workspace(prepared, seed=prepared.settings.seed) as work:
-        entering = _Entering(work.model)
-        for batch in itertools.islice(prepared.train, BATCHES):
-            entering.look(work, work.to_device(batch))
-        name = next((n for n, m in work.model.named_modules() if m is entering.layer), None)
-        if entering.layer is None or not entering.values or name is None:
-            raise NotApplicable("no layer with weights takes the input as it is")
-        statistics = entering.statistics(pooled=entering.dimensions == 2 and _is_image(work, batch))
+    name, entering, statistics = _look(probe)
     scale = InputScale(
         layer=name,
         layer_type=type(entering.layer).__name__,
@@ -58,8 +53,28 @@ def measure_input_scale(probe: Probe) -> InputScale:
     )
     if not scale.odd or training is None or prepared.settings.quick or _learned_well(training):
         return scale
-    losses = _run_standardized(probe, name, statistics)
+    with workspace(prepared, seed=prepared.settings.seed) as work, _standardizing(work, name, statistics):
+        losses = losses_of_run(probe, work)
     return InputScale(**{f: getattr(scale, f) for f in scale.__slots__} | {"standardized_losses": losses})
+
+
+def _look(probe: Probe) -> tuple[str, _Entering, _Statistics]:
+    """The first layer with weights, and what enters it in the first batches."""
+    prepared = probe.prepared
+    with workspace(prepared, seed=prepared.settings.seed) as work:
+        entering = _Entering(work.model)
+        for batch in itertools.islice(prepared.train, BATCHES):
+            entering.look(work, work.to_device(batch))
+        name = next((n for n, m in work.model.named_modules() if m is entering.layer), None)
+        if entering.layer is None or not entering.values or name is None:
+            raise NotApplicable("no layer with weights takes the input as it is")
+        return name, entering, entering.statistics(pooled=entering.dimensions == 2 and _is_image(work, batch))
+
+
+def standardizing_input(work: Workspace, probe: Probe) -> AbstractContextManager[None]:
+    """A context in which the first layer with weights is given its input with mean 0 and standard deviation 1."""
+    name, _, statistics = _look(probe)
+    return _standardizing(work, name, statistics)
 
 
 def _learned_well(training: Training) -> bool:
@@ -133,29 +148,24 @@ class _Statistics:
         return max(self.scales, key=lambda s: (s.odd, abs(math.log(max(s.rms, 1e-30)))))
 
 
-def _run_standardized(probe: Probe, layer: str, statistics: _Statistics) -> tuple[float, ...]:
-    """The losses of the training run again with that layer's input brought to mean 0 and standard deviation 1.
-
-    It starts from the same weights and takes the same batches.
-    """
-    prepared = probe.prepared
+@contextmanager
+def _standardizing(work: Workspace, layer: str, statistics: _Statistics) -> Iterator[None]:
     mean = torch.where(statistics.plain, 0.0, statistics.mean)
     std = torch.where(statistics.plain, 1.0, statistics.std)
-    with workspace(prepared, seed=prepared.settings.seed) as work:
-        module = work.model.get_submodule(layer)
+    module = work.model.get_submodule(layer)
 
-        def standardize(_module: nn.Module, args: Any) -> Any:
-            value = args[0]
-            if not isinstance(value, Tensor) or value.requires_grad:
-                return None  # the layer is called again, on what it returned
-            shape = [1] * value.ndim
-            place = (1 if value.ndim == module.weight.ndim else 0) if isinstance(module, CONVOLUTIONS) else -1
-            shape[place] = len(mean)
-            centre, spread = mean.to(value).view(shape), std.to(value).view(shape)
-            return ((value - centre) / spread, *args[1:])
+    def standardize(_module: nn.Module, args: Any) -> Any:
+        value = args[0]
+        if not isinstance(value, Tensor) or value.requires_grad:
+            return None  # the layer is called again, on what it returned
+        shape = [1] * value.ndim
+        place = (1 if value.ndim == module.weight.ndim else 0) if isinstance(module, CONVOLUTIONS) else -1
+        shape[place] = len(mean)
+        centre, spread = mean.to(value).view(shape), std.to(value).view(shape)
+        return ((value - centre) / spread, *args[1:])
 
-        handle = module.register_forward_pre_hook(standardize)
-        try:
-            return losses_of_run(probe, work)
-        finally:
-            handle.remove()
+    handle = module.register_forward_pre_hook(standardize)
+    try:
+        yield
+    finally:
+        handle.remove()

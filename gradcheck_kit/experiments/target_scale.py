@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +17,9 @@ from torch import Tensor
 
 from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.experiments.constant_loss import constant_loss
+from gradcheck_kit.experiments.input_scale import standardizing_input
 from gradcheck_kit.experiments.second_run import losses_of_run
-from gradcheck_kit.facts import TargetScale, Training
+from gradcheck_kit.facts import InputScale, RateTrial, TargetScale, Training
 from gradcheck_kit.target.keep import keep_random_state, kept_generators
 from gradcheck_kit.target.workspace import seed_everything, workspace
 
@@ -50,6 +52,11 @@ def measure_target_scale(probe: Probe) -> TargetScale:
     if training is None or not training.harm or prepared.settings.quick or not scale.odd:
         return scale
     losses, constant = _run_standardized(probe, mean, std)
+    entering = probe.facts.get(InputScale)
+    if entering is not None and entering.odd and not RateTrial(1.0, losses or (math.inf,)).learned(constant):
+        both, constant = _run_standardized(probe, mean, std, inputs=True)
+        if RateTrial(1.0, both or (math.inf,)).learned(constant):  # neither alone, but the two together
+            losses, scale = both, replace(scale, with_input_of=entering.layer)
     return replace(scale, standardized_losses=losses, standardized_constant_loss=constant)
 
 
@@ -62,8 +69,13 @@ def _target(target: Any) -> Tensor:
     return rows
 
 
-def _run_standardized(probe: Probe, mean: Tensor, std: Tensor) -> tuple[tuple[float, ...], float | None]:
-    """The losses of the training run again on standardised targets, and what a constant prediction reaches there."""
+def _run_standardized(
+    probe: Probe, mean: Tensor, std: Tensor, *, inputs: bool = False
+) -> tuple[tuple[float, ...], float | None]:
+    """The losses of the training run again on standardised targets, and what a constant prediction reaches there.
+
+    With `inputs`, what enters the first layer is standardised as well.
+    """
     prepared = probe.prepared
     spread = torch.where(std == 0, 1.0, std)
 
@@ -85,7 +97,8 @@ def _run_standardized(probe: Probe, mean: Tensor, std: Tensor) -> tuple[tuple[fl
         own = work.task
         work.task = replace(own, loss_fn=loss_of)
         try:
-            losses = losses_of_run(probe, work)
+            with standardizing_input(work, probe) if inputs else nullcontext():
+                losses = losses_of_run(probe, work)
         except Exception:  # noqa: BLE001  # a loss of positive numbers, as Poisson's, does not take these
             return (), None
         finally:

@@ -188,6 +188,7 @@ class TargetScale:
     maximum: float
     standardized_losses: tuple[float, ...]  # of the training run again on standardised targets; empty: not tried
     standardized_constant_loss: float | None
+    with_input_of: str = ""  # the layer whose input was standardised as well, where the target alone did not help
 
     @property
     def odd(self) -> bool:

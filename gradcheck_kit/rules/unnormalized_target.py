@@ -31,10 +31,11 @@ def unnormalized_target(scale: TargetScale, training: Training) -> Iterator[Find
     again = RateTrial(1.0, scale.standardized_losses)
     if not again.learned(scale.standardized_constant_loss):
         raise Skip(f"{numbers}, and the same run on standardised targets does not learn either")
+    inputs = f" and inputs (of {scale.with_input_of})" if scale.with_input_of else ""
     yield Finding(
         where="target",
-        message=f"{numbers[0].upper()}{numbers[1:]}, and {harm}; on standardised targets the same run goes from "
-        f"{again.losses[0]:.3g} to {again.end:.3g}.",
+        message=f"{numbers[0].upper()}{numbers[1:]}, and {harm}; on standardised targets{inputs} the same run goes "
+        f"from {again.losses[0]:.3g} to {again.end:.3g}.",
         evidence={"mean": scale.mean, "std": scale.std, "limit": 100, "standardized_end": again.end},
         fixes=(
             f"Standardise the target where the data is read, y = (y - {scale.mean:.3g}) / {scale.std:.3g}, and undo it "
@@ -42,6 +43,11 @@ def unnormalized_target(scale: TargetScale, training: Training) -> Iterator[Find
             if scale.columns == 1
             else "Standardise each column of the target, y = (y - mean) / std with those of the training data, and "
             f"undo it on predictions (column {scale.column}: {scale.mean:.3g} and {scale.std:.3g}).",
+            *(
+                (f"Standardise what enters {scale.with_input_of}, too: neither alone is enough.",)
+                if scale.with_input_of
+                else ()
+            ),
             *(
                 ("Learn the logarithm, torch.log(y), if errors matter in per cent.",)
                 if scale.minimum > 0 and scale.maximum > 100 * scale.minimum

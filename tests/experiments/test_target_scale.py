@@ -9,9 +9,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from gradcheck_kit.experiments import NotApplicable
+from gradcheck_kit.experiments.input_scale import measure_input_scale
 from gradcheck_kit.experiments.target_scale import measure_target_scale
 from gradcheck_kit.experiments.training import train
-from gradcheck_kit.facts import Training
+from gradcheck_kit.facts import InputScale, Training
 
 
 @pytest.fixture
@@ -47,6 +48,21 @@ def test_runs_again_where_the_run_does_not_learn(scale_of):
     assert len(found.standardized_losses) == 60
     assert found.standardized_losses[-1] < 0.9 * found.standardized_losses[0]
     assert found.standardized_constant_loss == pytest.approx(1.0, abs=0.1)
+
+
+def test_standardises_the_input_as_well_where_neither_alone_is_enough(scale_of, probe_of):
+    x, y = slope()
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Linear(32, 1))
+    loader = DataLoader(TensorDataset(x * 1e4 + 1e5, y), 32)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    probe = probe_of(model, train=loader, loss_fn=nn.MSELoss(), optimizer=optimizer, steps=60)
+    probe.facts = {Training: train(probe)}
+    assert measure_target_scale(probe).with_input_of == ""
+    probe.facts |= {InputScale: measure_input_scale(probe)}
+    found = measure_target_scale(probe)
+    assert found.with_input_of == "0"
+    assert found.standardized_losses[-1] < 0.5
 
 
 def test_does_not_run_again_with_quick_or_at_a_usual_scale(scale_of):

@@ -34,6 +34,12 @@ def test_it_names_the_column_of_several():
     assert "(column 2: 3e+05 and 8e+04)" in finding.fixes[0]
 
 
+def test_it_names_the_input_that_had_to_be_standardised_as_well():
+    (finding,) = apply(unnormalized_target, prices(with_input_of="rnn"), STUCK)
+    assert "on standardised targets and inputs (of rnn) the same run goes from" in finding.message
+    assert finding.fixes[1] == "Standardise what enters rnn, too: neither alone is enough."
+
+
 def test_it_advises_logarithms_for_amounts_that_span_orders():
     (finding,) = apply(unnormalized_target, prices(minimum=10.0), STUCK)
     assert "torch.log(y)" in finding.fixes[1]
