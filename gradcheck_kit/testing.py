@@ -48,6 +48,7 @@ from gradcheck_kit.facts import (
     ModeHolder,
     NonFinite,
     OneBatchFit,
+    Oscillation,
     OutputRecord,
     ParameterRecord,
     RateTrial,
@@ -361,6 +362,11 @@ def weight_decay(**changes: Any) -> WeightDecay:
         "decay": 0.01, "decoupled": True, "shares": (1e-3, 2e-3), "shrinkage": 0.99, "proposed": 1e-3
     }  # fmt: skip
     return _build(WeightDecay, healthy, changes)
+
+
+def oscillation(**changes: Any) -> Oscillation:
+    """A usual momentum, and a loss that swings by two hundredths: no calmer run was tried."""
+    return _build(Oscillation, {"swing": 0.02, "momentum": 0.9, "momentum_name": "momentum"}, changes)
 
 
 def time_gradient(layer: str = "rnn", first: float = 0.3, steps: int = 20, **changes: Any) -> TimeGradient:

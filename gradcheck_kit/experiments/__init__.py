@@ -28,6 +28,7 @@ from gradcheck_kit.facts import (
     LowPrecision,
     ModeGap,
     OneBatchFit,
+    Oscillation,
     Symmetry,
     TargetScale,
     TimeGradients,
@@ -87,6 +88,7 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.loss_inputs import look_at_loss_inputs
     from gradcheck_kit.experiments.mode_gap import compare_modes
     from gradcheck_kit.experiments.one_batch_fit import fit_one_batch
+    from gradcheck_kit.experiments.oscillation import look_at_oscillation
     from gradcheck_kit.experiments.precision_loss import look_at_precision_loss
     from gradcheck_kit.experiments.symmetry import look_at_symmetry
     from gradcheck_kit.experiments.target_scale import measure_target_scale
@@ -105,6 +107,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(BatchRepetition, repeat_batch, after=(Training,)),
         Experiment(Initialization, look_at_initialization, after=(Training,)),
         Experiment(WeightDecay, look_at_weight_decay, after=(Training,)),
+        Experiment(Oscillation, look_at_oscillation, after=(Training,)),
         Experiment(TimeGradients, look_through_time, after=(Training,)),
         Experiment(Linearity, look_at_linearity, after=(Training,)),
         Experiment(InputScale, measure_input_scale, after=(Training,)),

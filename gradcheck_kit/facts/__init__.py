@@ -7,6 +7,7 @@ Facts hold numbers, never tensors. A list over "recorded steps" is aligned with 
 from __future__ import annotations
 
 from gradcheck_kit.facts.data import BadValues, DataSummary, TensorSummary
+from gradcheck_kit.facts.dynamics import Oscillation
 from gradcheck_kit.facts.evaluation import ClassAccuracy, EvalMode, Evaluation, ModeGap, ModeHolder, RandomOperation
 from gradcheck_kit.facts.model import (
     BatchMixing,
@@ -39,7 +40,7 @@ from gradcheck_kit.facts.second_runs import (
     TimeGradients,
     WeightDecay,
 )
-from gradcheck_kit.facts.statistics import Series, binomial_tail, end_to_end, mann_kendall, middle
+from gradcheck_kit.facts.statistics import Series, binomial_tail, end_to_end, mann_kendall, middle, swing
 from gradcheck_kit.facts.training import ActivationRecord, NonFinite, OutputRecord, ParameterRecord, Training
 from gradcheck_kit.facts.wiring import Broadcast, UnregisteredModule, WiredModule, WiredParameter, Wiring
 
@@ -76,6 +77,7 @@ __all__ = [
     "ModeHolder",
     "NonFinite",
     "OneBatchFit",
+    "Oscillation",
     "OutputRecord",
     "ParameterRecord",
     "RandomOperation",
@@ -96,6 +98,7 @@ __all__ = [
     "end_to_end",
     "mann_kendall",
     "middle",
+    "swing",
 ]
 
 FACTS: tuple[type, ...] = (
@@ -103,4 +106,5 @@ FACTS: tuple[type, ...] = (
     DataSummary, BatchMixing, FutureMixing, InputUse, GradientCheck, LossCalls, EvalMode, InputScale, TargetScale,
     ModeGap, BatchRepetition, WeightDecay, LowPrecision,
     TimeGradients,
+    Oscillation,
 )  # fmt: skip

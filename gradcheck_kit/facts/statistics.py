@@ -57,6 +57,21 @@ def binomial_tail(least: int, samples: int, chance: float) -> float:
     return math.fsum(map(math.exp, logs))
 
 
+def swing(losses: Sequence[float]) -> float:
+    """The RMS deviation of the second half from a straight line through it, in units of the loss; inf where it is."""
+    half = losses[len(losses) // 2 :]
+    if not half or not all(map(math.isfinite, losses)):
+        return math.inf
+    middle_step, mean = (len(half) - 1) / 2, fmean(half)
+    times = [i - middle_step for i in range(len(half))]
+    spread = math.fsum(t * t for t in times)
+    slope = math.fsum(t * loss for t, loss in zip(times, half, strict=True)) / spread if spread else 0.0
+    try:
+        return math.sqrt(fmean((loss - mean - slope * t) ** 2 for t, loss in zip(times, half, strict=True)))
+    except OverflowError:
+        return math.inf
+
+
 def windows(values: Sequence[float], count: int) -> list[float]:
     if len(values) <= count:
         return list(values)

@@ -30,6 +30,7 @@ from gradcheck_kit.rules.no_nonlinearity import no_nonlinearity
 from gradcheck_kit.rules.non_finite import non_finite
 from gradcheck_kit.rules.non_finite_input import non_finite_input
 from gradcheck_kit.rules.not_optimized import not_optimized
+from gradcheck_kit.rules.oscillating_loss import oscillating_loss
 from gradcheck_kit.rules.parameter_unchanged import parameter_unchanged
 from gradcheck_kit.rules.redundant_softmax import redundant_softmax
 from gradcheck_kit.rules.saturated_activation import saturated_activation
@@ -60,6 +61,7 @@ CATALOGUE: tuple[Rule, ...] = (
     learning_rate_too_high,
     learning_rate_too_low,
     loss_not_decreasing,
+    oscillating_loss,
     weight_decay_dominates,
     sum_reduction,
     initial_loss,

@@ -294,6 +294,37 @@ def transformer_with_adam_at_a_half():
     return target
 
 
+@fault("oscillating-loss")
+def regression_with_a_momentum_of_99_hundredths():
+    model = mlp([10, 64, 64, 1], nn.Tanh)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.99)
+    return classification(model, smooth_function(), optimizer, nn.MSELoss())
+
+
+@fault("oscillating-loss")
+def cnn_with_a_momentum_of_99_hundredths():
+    from bases import plain_cnn_with_functional_relu
+
+    target = plain_cnn_with_functional_relu()
+    target.optimizer = torch.optim.SGD(target.model.parameters(), lr=0.05, momentum=0.99)
+    return target
+
+
+@fault("oscillating-loss")
+def mlp_at_a_high_rate_with_a_momentum_of_99_hundredths():
+    model = mlp([20, 64, 64, 4])
+    return classification(model, clusters(), torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.99))
+
+
+@fault("oscillating-loss", "learning-rate-too-high")
+def transformer_with_sgd_at_three_tenths():
+    from bases import encoder
+
+    target = encoder()
+    target.optimizer = sgd(target.model, 0.3)
+    return target
+
+
 @fault("learning-rate-too-low", "loss-not-decreasing")
 def mlp_with_sgd_at_a_millionth():
     model = mlp([20, 64, 64, 4])

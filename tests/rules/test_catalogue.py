@@ -71,6 +71,12 @@ BAD = {
         testing.learning_rate_response({1.0: 2.3, 1000.0: 0.5}),
     ],
     "GK205": [trained(losses=testing.flat())],
+    "GK206": [
+        trained(losses=testing.falling(end=1.0)),
+        testing.oscillation(
+            swing=0.3, momentum=0.99, calm_momentum=0.9, calm_losses=testing.falling(end=0.1), calm_swing=0.02
+        ),
+    ],
     "GK210": [
         testing.batch_repetition(losses=(37.0, 74.0, 111.0), divisor=64, divided_losses=testing.falling()),
         trained(losses=tuple(64 * loss for loss in reversed(testing.falling())), constant_loss=64 * 2.3),
@@ -180,6 +186,7 @@ def measured():
         testing.batch_mixing(), testing.future_mixing(), testing.gradient_check(), testing.data_summary(),
         testing.loss_calls(), testing.eval_mode(), testing.batch_repetition(), testing.initialization(),
         testing.weight_decay(), testing.low_precision(), testing.time_gradients(),
+        testing.oscillation(),
     ]  # fmt: skip
 
 
