@@ -31,6 +31,7 @@ from gradcheck_kit.facts import (
     FitAttempt,
     FunctionCheck,
     FutureMixing,
+    Generalization,
     GradientCheck,
     Initialization,
     InitialWeight,
@@ -276,6 +277,22 @@ def evaluation(**changes: Any) -> Evaluation:
         "largest_difference": 0.0,
     }
     return _build(Evaluation, healthy, changes)
+
+
+def generalization(test: Sequence[float] = (), **changes: Any) -> Generalization:
+    """Thirty passes over 128 samples, with these mean test losses at even intervals; as a default falling ones."""
+    looks = tuple(test or falling(end=0.4, steps=7))
+    handfuls = tuple(1 + 0.01 * (i % 5 - 2) for i in range(20))  # whose mean is 1
+    healthy = {
+        "epochs": 30.0,
+        "samples": 320,
+        "training_samples": 128,
+        "steps": tuple(i * 10 for i in range(len(looks))),
+        "chunk_losses": tuple(tuple(loss * factor for factor in handfuls) for loss in looks),
+        "accuracies": (0.7,) * len(looks),
+        "training_losses": falling(end=0.01, steps=len(looks)),
+    }
+    return _build(Generalization, healthy, changes)
 
 
 def batch_repetition(**changes: Any) -> BatchRepetition:

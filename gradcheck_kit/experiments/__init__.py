@@ -17,6 +17,7 @@ from gradcheck_kit.facts import (
     EvalMode,
     Evaluation,
     FutureMixing,
+    Generalization,
     GradientCheck,
     Initialization,
     InputScale,
@@ -78,6 +79,7 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.eval_mode import look_at_eval_mode
     from gradcheck_kit.experiments.evaluation import evaluate
     from gradcheck_kit.experiments.future_mixing import mix_future
+    from gradcheck_kit.experiments.generalization import look_at_generalization
     from gradcheck_kit.experiments.gradient_check import check_gradients
     from gradcheck_kit.experiments.initialization import look_at_initialization
     from gradcheck_kit.experiments.input_scale import measure_input_scale
@@ -115,6 +117,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(ModeGap, compare_modes, after=(Training,)),
         Experiment(EvalMode, look_at_eval_mode),
         Experiment(Evaluation, evaluate, after=(Training,)),
+        Experiment(Generalization, look_at_generalization, after=(Training, Evaluation)),
         Experiment(LearningRateResponse, respond_to_learning_rates, after=(Training,)),
         Experiment(OneBatchFit, fit_one_batch),
         Experiment(BatchMixing, mix_batches),

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from gradcheck_kit.facts.data import BadValues, DataSummary, TensorSummary
 from gradcheck_kit.facts.dynamics import Oscillation
-from gradcheck_kit.facts.evaluation import ClassAccuracy, EvalMode, Evaluation, ModeGap, ModeHolder, RandomOperation
+from gradcheck_kit.facts.evaluation import (
+    ClassAccuracy,
+    EvalMode,
+    Evaluation,
+    Generalization,
+    ModeGap,
+    ModeHolder,
+    RandomOperation,
+)
 from gradcheck_kit.facts.model import (
     BatchMixing,
     EqualUnits,
@@ -40,7 +48,7 @@ from gradcheck_kit.facts.second_runs import (
     TimeGradients,
     WeightDecay,
 )
-from gradcheck_kit.facts.statistics import Series, binomial_tail, end_to_end, mann_kendall, middle, swing
+from gradcheck_kit.facts.statistics import Series, binomial_tail, end_to_end, mann_kendall, middle, signed_rank, swing
 from gradcheck_kit.facts.training import ActivationRecord, NonFinite, OutputRecord, ParameterRecord, Training
 from gradcheck_kit.facts.wiring import Broadcast, UnregisteredModule, WiredModule, WiredParameter, Wiring
 
@@ -60,6 +68,7 @@ __all__ = [
     "FitAttempt",
     "FunctionCheck",
     "FutureMixing",
+    "Generalization",
     "GradientCheck",
     "InitialWeight",
     "Initialization",
@@ -98,6 +107,7 @@ __all__ = [
     "end_to_end",
     "mann_kendall",
     "middle",
+    "signed_rank",
     "swing",
 ]
 
@@ -106,5 +116,5 @@ FACTS: tuple[type, ...] = (
     DataSummary, BatchMixing, FutureMixing, InputUse, GradientCheck, LossCalls, EvalMode, InputScale, TargetScale,
     ModeGap, BatchRepetition, WeightDecay, LowPrecision,
     TimeGradients,
-    Oscillation,
+    Oscillation, Generalization,
 )  # fmt: skip

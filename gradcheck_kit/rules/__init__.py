@@ -31,6 +31,7 @@ from gradcheck_kit.rules.non_finite import non_finite
 from gradcheck_kit.rules.non_finite_input import non_finite_input
 from gradcheck_kit.rules.not_optimized import not_optimized
 from gradcheck_kit.rules.oscillating_loss import oscillating_loss
+from gradcheck_kit.rules.overfitting import overfitting
 from gradcheck_kit.rules.parameter_unchanged import parameter_unchanged
 from gradcheck_kit.rules.redundant_softmax import redundant_softmax
 from gradcheck_kit.rules.saturated_activation import saturated_activation
@@ -87,6 +88,7 @@ CATALOGUE: tuple[Rule, ...] = (
     eval_nondeterministic,
     train_eval_gap,
     eval_mode_ignored,
+    overfitting,
     cannot_fit_one_batch,
     wrong_gradient,
     low_precision,

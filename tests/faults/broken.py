@@ -1294,6 +1294,46 @@ def a_forward_that_switches_to_training():
     return classification(Net(), clusters())
 
 
+# ---- too little data ----
+
+
+def few(model, make, optimizer, loss_fn=None, *, samples=64, batch=32):
+    train, test = loaders(make, samples, 512, batch)
+    return Target(model, train, test, loss_fn or nn.CrossEntropyLoss(), optimizer)
+
+
+@fault("overfitting")
+def forty_samples_with_noisy_targets_and_a_large_network():
+    model = mlp([10, 256, 256, 1])
+    noisy = changed(smooth_function(), lambda x, y: (x, y + torch.randn_like(y)))
+    return few(model, noisy, torch.optim.Adam(model.parameters(), lr=3e-3), nn.MSELoss(), samples=40, batch=20)
+
+
+@fault("overfitting")
+def ninety_texts_and_an_embedding_of_every_word():
+    """One word in eight has to do with the class; each of the others occurs but once or twice."""
+
+    def make(n):
+        y = torch.randint(0, 2, (n,))
+        rare, telling = torch.randint(100, 2000, (n, 30)), torch.randint(0, 50, (n, 30)) + 50 * y[:, None]
+        return torch.where(torch.rand(n, 30) < 0.12, telling, rare), y
+
+    model = nn.Sequential(nn.EmbeddingBag(2000, 32), nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 2))
+    return few(model, make, torch.optim.Adam(model.parameters(), lr=1e-2), samples=96)
+
+
+@fault("overfitting")
+def patients_whose_disease_shows_only_faintly():
+    direction = F.normalize(torch.randn(20), dim=0)
+
+    def make(n):
+        y = (torch.rand(n, 1) < 0.5).float()
+        return torch.randn(n, 20) + 0.8 * (2 * y - 1) * direction, y
+
+    model = mlp([20, 256, 256, 1])
+    return few(model, make, torch.optim.Adam(model.parameters(), lr=3e-3), nn.BCEWithLogitsLoss())
+
+
 # ---- labels that nothing tells ----
 
 

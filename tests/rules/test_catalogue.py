@@ -167,6 +167,7 @@ BAD = {
     ],
     "GK603": [testing.mode_gap(by_average=(2.0,) * 8), trained()],
     "GK604": [testing.eval_mode(testing.mode_holder(), model_left=True)],
+    "GK605": [trained(), testing.generalization((2.3, 1.2, 0.8, 0.9, 1.2, 1.6, 2.0))],
     "GK606": [
         testing.one_batch_fit(attempts=(testing.fit_attempt(losses=testing.flat(steps=200), accuracy=0.1),)),
     ],
@@ -186,7 +187,7 @@ def measured():
         testing.batch_mixing(), testing.future_mixing(), testing.gradient_check(), testing.data_summary(),
         testing.loss_calls(), testing.eval_mode(), testing.batch_repetition(), testing.initialization(),
         testing.weight_decay(), testing.low_precision(), testing.time_gradients(),
-        testing.oscillation(),
+        testing.oscillation(), testing.generalization(),
     ]  # fmt: skip
 
 
