@@ -18,6 +18,7 @@ from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from gradcheck_kit.facts import (
+    ActivationGrowth,
     ActivationRecord,
     BadValues,
     BatchMixing,
@@ -37,6 +38,7 @@ from gradcheck_kit.facts import (
     InitialWeight,
     InputScale,
     InputUse,
+    LayerOutput,
     LearningRateResponse,
     Linearity,
     LossCall,
@@ -379,6 +381,14 @@ def weight_decay(**changes: Any) -> WeightDecay:
         "decay": 0.01, "decoupled": True, "shares": (1e-3, 2e-3), "shrinkage": 0.99, "proposed": 1e-3
     }  # fmt: skip
     return _build(WeightDecay, healthy, changes)
+
+
+def activation_growth(outputs: Sequence[float] = (0.6, 0.7, 0.8), **changes: Any) -> ActivationGrowth:
+    """Linear layers "0", "2", "4" that return signals of these sizes; nothing else was tried."""
+    layers = tuple(LayerOutput(str(2 * i), "Linear", rms) for i, rms in enumerate(outputs))
+    largest = max(layers, key=lambda layer: layer.output_rms)
+    healthy = {"layers": layers, "largest": largest.output_rms, "largest_at": largest.name}
+    return _build(ActivationGrowth, healthy, changes)
 
 
 def oscillation(**changes: Any) -> Oscillation:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gradcheck_kit.facts import (
+    ActivationGrowth,
     BatchMixing,
     BatchRepetition,
     DataSummary,
@@ -73,6 +74,7 @@ class Experiment:
 
 def built_in() -> tuple[Experiment, ...]:
     """The experiments, in the order in which they run."""
+    from gradcheck_kit.experiments.activation_growth import look_at_activation_growth
     from gradcheck_kit.experiments.batch_mixing import mix_batches
     from gradcheck_kit.experiments.batch_repetition import repeat_batch
     from gradcheck_kit.experiments.data_summary import summarize_data
@@ -108,6 +110,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(Training, train),
         Experiment(BatchRepetition, repeat_batch, after=(Training,)),
         Experiment(Initialization, look_at_initialization, after=(Training,)),
+        Experiment(ActivationGrowth, look_at_activation_growth, after=(Training,)),
         Experiment(WeightDecay, look_at_weight_decay, after=(Training,)),
         Experiment(Oscillation, look_at_oscillation, after=(Training,)),
         Experiment(TimeGradients, look_through_time, after=(Training,)),

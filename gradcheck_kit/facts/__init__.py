@@ -7,6 +7,7 @@ Facts hold numbers, never tensors. A list over "recorded steps" is aligned with 
 from __future__ import annotations
 
 from gradcheck_kit.facts.data import BadValues, DataSummary, TensorSummary
+from gradcheck_kit.facts.depth import ActivationGrowth, LayerOutput
 from gradcheck_kit.facts.dynamics import Oscillation
 from gradcheck_kit.facts.evaluation import (
     ClassAccuracy,
@@ -54,6 +55,7 @@ from gradcheck_kit.facts.wiring import Broadcast, UnregisteredModule, WiredModul
 
 __all__ = [
     "FACTS",
+    "ActivationGrowth",
     "ActivationRecord",
     "BadValues",
     "BatchMixing",
@@ -74,6 +76,7 @@ __all__ = [
     "Initialization",
     "InputScale",
     "InputUse",
+    "LayerOutput",
     "LearningRateResponse",
     "Linearity",
     "LossCall",
@@ -116,5 +119,5 @@ FACTS: tuple[type, ...] = (
     DataSummary, BatchMixing, FutureMixing, InputUse, GradientCheck, LossCalls, EvalMode, InputScale, TargetScale,
     ModeGap, BatchRepetition, WeightDecay, LowPrecision,
     TimeGradients,
-    Oscillation, Generalization,
+    Oscillation, Generalization, ActivationGrowth,
 )  # fmt: skip

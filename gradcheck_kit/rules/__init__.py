@@ -16,6 +16,7 @@ from gradcheck_kit.rules.duplicate_batches import duplicate_batches
 from gradcheck_kit.rules.eval_accuracy import eval_accuracy
 from gradcheck_kit.rules.eval_mode_ignored import eval_mode_ignored
 from gradcheck_kit.rules.eval_nondeterministic import eval_nondeterministic
+from gradcheck_kit.rules.exploding_activation import exploding_activation
 from gradcheck_kit.rules.exploding_gradient import exploding_gradient
 from gradcheck_kit.rules.initial_loss import initial_loss
 from gradcheck_kit.rules.input_ignored import input_ignored
@@ -57,6 +58,7 @@ CATALOGUE: tuple[Rule, ...] = (
     saturated_activation,
     non_finite,
     vanishing_through_time,
+    exploding_activation,
     not_optimized,
     parameter_unchanged,
     learning_rate_too_high,

@@ -95,6 +95,66 @@ def regression_cnn_with_large_weights():
     return classification(model, changed(make, lambda x, y: (x, y.float()[:, None])), sgd(model, 0.01), nn.MSELoss())
 
 
+class Added(nn.Module):
+    """A layer whose output is added to what it is given."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        nn.init.kaiming_normal_(layer.weight)
+
+    def forward(self, x):
+        return x + self.layer(F.relu(x))
+
+
+@fault("exploding-activation")
+def residual_mlp_that_adds_up_without_a_norm():
+    model = nn.Sequential(nn.Linear(20, 64), *[Added(nn.Linear(64, 64)) for _ in range(24)], nn.Linear(64, 4))
+    return classification(model, clusters(), sgd(model))
+
+
+@fault("exploding-activation")
+def recurrence_that_adds_up_thirty_times():
+    """An equation integrated without its step size."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.start, self.step, self.head = nn.Linear(20, 48), Added(nn.Linear(48, 48)), nn.Linear(48, 4)
+
+        def forward(self, x):
+            x = self.start(x)
+            for _ in range(30):
+                x = self.step(x)
+            return self.head(x)
+
+    model = Net()
+    return classification(model, clusters(), sgd(model, 0.02))
+
+
+@fault("exploding-activation")
+def graph_network_that_sums_over_all_neighbours():
+    """Sixteen nodes, each connected to all others: every layer multiplies what they have in common by sixteen."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(8 if i == 0 else 48, 48) for i in range(5))
+            self.head = nn.Linear(48, 3)
+
+        def forward(self, nodes):
+            for layer in self.layers:
+                nodes = F.relu(layer(nodes + nodes.sum(1, keepdim=True)))
+            return self.head(nodes.mean(1))
+
+    def make(n):
+        y = torch.randint(0, 3, (n,))
+        return torch.randn(n, 16, 8) + F.one_hot(y, 8)[:, None], y
+
+    model = Net()
+    return classification(model, make, sgd(model, 0.02))
+
+
 @fault("no-gradient")
 def encoder_detached_from_its_head():
     class Net(nn.Module):

@@ -60,6 +60,10 @@ BAD = {
         testing.time_gradients(testing.time_gradient(first=1e-7), turned_losses=testing.falling(end=0.3)),
         trained(losses=testing.flat()),
     ],
+    "GK110": [
+        testing.activation_growth((0.6, 60.0, 6000.0), norm_losses=testing.falling(end=0.3), norm_largest=3.0),
+        trained(losses=testing.flat()),
+    ],
     "GK201": [testing.wiring(parameters=(testing.wired_parameter(optimized=False),))],
     "GK202": [trained(parameters=(testing.parameter(changed=False),))],
     "GK203": [
@@ -187,7 +191,7 @@ def measured():
         testing.batch_mixing(), testing.future_mixing(), testing.gradient_check(), testing.data_summary(),
         testing.loss_calls(), testing.eval_mode(), testing.batch_repetition(), testing.initialization(),
         testing.weight_decay(), testing.low_precision(), testing.time_gradients(),
-        testing.oscillation(), testing.generalization(),
+        testing.oscillation(), testing.generalization(), testing.activation_growth(),
     ]  # fmt: skip
 
 
