@@ -34,7 +34,7 @@ def test_it_fails_growth_without_which_the_run_learns():
     assert finding.where == "4"
     assert finding.message.startswith("The output of 4 is 1e+04 times that of 0 before training (6e+03 and 0.6, RMS)")
     assert "up to 100 times is healthy. So the loss did not fall" in finding.message
-    assert "divided by its root mean square the same run goes from 2.35 to 0.4" in finding.message
+    assert "divided by its root mean square the same run goes from 2.35 to 0.386" in finding.message
     assert finding.fixes[0] == "Put nn.LayerNorm before 2 and 4, to normalise what enters."
     assert [bar.value for bar in finding.profile] == [0.6, 60.0, 6000.0]
 
