@@ -18,6 +18,7 @@ from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from gradcheck_kit.facts import (
+    ActivationGrowth,
     ActivationRecord,
     BadValues,
     BatchMixing,
@@ -31,11 +32,13 @@ from gradcheck_kit.facts import (
     FitAttempt,
     FunctionCheck,
     FutureMixing,
+    Generalization,
     GradientCheck,
     Initialization,
     InitialWeight,
     InputScale,
     InputUse,
+    LayerOutput,
     LearningRateResponse,
     Linearity,
     LossCall,
@@ -48,6 +51,7 @@ from gradcheck_kit.facts import (
     ModeHolder,
     NonFinite,
     OneBatchFit,
+    Oscillation,
     OutputRecord,
     ParameterRecord,
     RateTrial,
@@ -277,6 +281,22 @@ def evaluation(**changes: Any) -> Evaluation:
     return _build(Evaluation, healthy, changes)
 
 
+def generalization(test: Sequence[float] = (), **changes: Any) -> Generalization:
+    """Thirty passes over 128 samples, with these mean test losses at even intervals; as a default falling ones."""
+    looks = tuple(test or falling(end=0.4, steps=7))
+    handfuls = tuple(1 + 0.01 * (i % 5 - 2) for i in range(20))  # whose mean is 1
+    healthy = {
+        "epochs": 30.0,
+        "samples": 320,
+        "training_samples": 128,
+        "steps": tuple(i * 10 for i in range(len(looks))),
+        "chunk_losses": tuple(tuple(loss * factor for factor in handfuls) for loss in looks),
+        "accuracies": (0.7,) * len(looks),
+        "training_losses": falling(end=0.01, steps=len(looks)),
+    }
+    return _build(Generalization, healthy, changes)
+
+
 def batch_repetition(**changes: Any) -> BatchRepetition:
     """An average over batches of 64: repeating the samples changes nothing."""
     healthy = {"samples": 64, "losses": (CHANCE,) * 3, "loss": "CrossEntropyLoss"}
@@ -361,6 +381,19 @@ def weight_decay(**changes: Any) -> WeightDecay:
         "decay": 0.01, "decoupled": True, "shares": (1e-3, 2e-3), "shrinkage": 0.99, "proposed": 1e-3
     }  # fmt: skip
     return _build(WeightDecay, healthy, changes)
+
+
+def activation_growth(outputs: Sequence[float] = (0.6, 0.7, 0.8), **changes: Any) -> ActivationGrowth:
+    """Linear layers "0", "2", "4" that return signals of these sizes; nothing else was tried."""
+    layers = tuple(LayerOutput(str(2 * i), "Linear", rms) for i, rms in enumerate(outputs))
+    largest = max(layers, key=lambda layer: layer.output_rms)
+    healthy = {"layers": layers, "largest": largest.output_rms, "largest_at": largest.name}
+    return _build(ActivationGrowth, healthy, changes)
+
+
+def oscillation(**changes: Any) -> Oscillation:
+    """A usual momentum, and a loss that swings by two hundredths: no calmer run was tried."""
+    return _build(Oscillation, {"swing": 0.02, "momentum": 0.9, "momentum_name": "momentum"}, changes)
 
 
 def time_gradient(layer: str = "rnn", first: float = 0.3, steps: int = 20, **changes: Any) -> TimeGradient:

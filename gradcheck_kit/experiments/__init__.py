@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from gradcheck_kit.errors import PluginError
 from gradcheck_kit.facts import (
+    ActivationGrowth,
     BatchMixing,
     BatchRepetition,
     DataSummary,
     EvalMode,
     Evaluation,
     FutureMixing,
+    Generalization,
     GradientCheck,
     Initialization,
     InputScale,
@@ -32,6 +34,7 @@ from gradcheck_kit.facts import (
     LowPrecision,
     ModeGap,
     OneBatchFit,
+    Oscillation,
     Symmetry,
     TargetScale,
     TimeGradients,
@@ -149,12 +152,14 @@ def in_order(experiments: Iterable[Experiment]) -> list[Experiment]:
 
 def built_in() -> tuple[Experiment, ...]:
     """The experiments, in the order in which they run."""
+    from gradcheck_kit.experiments.activation_growth import look_at_activation_growth
     from gradcheck_kit.experiments.batch_mixing import mix_batches
     from gradcheck_kit.experiments.batch_repetition import repeat_batch
     from gradcheck_kit.experiments.data_summary import summarize_data
     from gradcheck_kit.experiments.eval_mode import look_at_eval_mode
     from gradcheck_kit.experiments.evaluation import evaluate
     from gradcheck_kit.experiments.future_mixing import mix_future
+    from gradcheck_kit.experiments.generalization import look_at_generalization
     from gradcheck_kit.experiments.gradient_check import check_gradients
     from gradcheck_kit.experiments.initialization import look_at_initialization
     from gradcheck_kit.experiments.input_scale import measure_input_scale
@@ -165,6 +170,7 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.loss_inputs import look_at_loss_inputs
     from gradcheck_kit.experiments.mode_gap import compare_modes
     from gradcheck_kit.experiments.one_batch_fit import fit_one_batch
+    from gradcheck_kit.experiments.oscillation import look_at_oscillation
     from gradcheck_kit.experiments.precision_loss import look_at_precision_loss
     from gradcheck_kit.experiments.symmetry import look_at_symmetry
     from gradcheck_kit.experiments.target_scale import measure_target_scale
@@ -182,7 +188,9 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(Training, train),
         Experiment(BatchRepetition, repeat_batch, after=(Training,)),
         Experiment(Initialization, look_at_initialization, after=(Training,)),
+        Experiment(ActivationGrowth, look_at_activation_growth, after=(Training,)),
         Experiment(WeightDecay, look_at_weight_decay, after=(Training,)),
+        Experiment(Oscillation, look_at_oscillation, after=(Training,)),
         Experiment(TimeGradients, look_through_time, after=(Training,)),
         Experiment(Linearity, look_at_linearity, after=(Training,)),
         Experiment(InputScale, measure_input_scale, after=(Training,)),
@@ -190,6 +198,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(ModeGap, compare_modes, after=(Training,)),
         Experiment(EvalMode, look_at_eval_mode),
         Experiment(Evaluation, evaluate, after=(Training,)),
+        Experiment(Generalization, look_at_generalization, after=(Training, Evaluation)),
         Experiment(LearningRateResponse, respond_to_learning_rates, after=(Training,)),
         Experiment(OneBatchFit, fit_one_batch),
         Experiment(BatchMixing, mix_batches),

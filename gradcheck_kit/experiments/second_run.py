@@ -20,11 +20,12 @@ def losses_of_run(
     order: int = 0,
     divisor: float = 1.0,
     enough: Callable[[tuple[float, ...]], bool] | None = None,
+    look: Callable[[int], None] | None = None,
 ) -> tuple[float, ...]:
     """The losses of a run on the batches of the training run, as many steps unless given; `order` shuffles otherwise.
 
     It ends where a loss is not finite and, after the usual length, where the losses are `enough`. Each is divided by
-    `divisor` before it is backpropagated, and told so.
+    `divisor` before it is backpropagated, and told so. `look` is called before each step, and once at the end.
     """
     prepared = probe.prepared
     usual = prepared.settings.steps
@@ -36,6 +37,8 @@ def losses_of_run(
         probe.tick(step, steps)
         if enough is not None and step >= usual and (step - usual) % 20 == 0 and enough(tuple(losses)):
             break
+        if look is not None:
+            look(step)
         batch = work.to_device(next(batches))
         work.clear_gradients()
         loss = work.step(batch)[1] / divisor
@@ -45,4 +48,6 @@ def losses_of_run(
             break
         work.backward(loss)
         work.update(batch)
+    if look is not None and len(losses) == steps:
+        look(steps)
     return tuple(losses)

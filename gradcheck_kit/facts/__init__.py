@@ -7,7 +7,17 @@ Facts hold numbers, never tensors. A list over "recorded steps" is aligned with 
 from __future__ import annotations
 
 from gradcheck_kit.facts.data import BadValues, DataSummary, TensorSummary
-from gradcheck_kit.facts.evaluation import ClassAccuracy, EvalMode, Evaluation, ModeGap, ModeHolder, RandomOperation
+from gradcheck_kit.facts.depth import ActivationGrowth, LayerOutput
+from gradcheck_kit.facts.dynamics import Oscillation
+from gradcheck_kit.facts.evaluation import (
+    ClassAccuracy,
+    EvalMode,
+    Evaluation,
+    Generalization,
+    ModeGap,
+    ModeHolder,
+    RandomOperation,
+)
 from gradcheck_kit.facts.model import (
     BatchMixing,
     EqualUnits,
@@ -39,12 +49,13 @@ from gradcheck_kit.facts.second_runs import (
     TimeGradients,
     WeightDecay,
 )
-from gradcheck_kit.facts.statistics import Series, binomial_tail, end_to_end, mann_kendall, middle
+from gradcheck_kit.facts.statistics import Series, binomial_tail, end_to_end, mann_kendall, middle, signed_rank, swing
 from gradcheck_kit.facts.training import ActivationRecord, NonFinite, OutputRecord, ParameterRecord, Training
 from gradcheck_kit.facts.wiring import Broadcast, UnregisteredModule, WiredModule, WiredParameter, Wiring
 
 __all__ = [
     "FACTS",
+    "ActivationGrowth",
     "ActivationRecord",
     "BadValues",
     "BatchMixing",
@@ -59,11 +70,13 @@ __all__ = [
     "FitAttempt",
     "FunctionCheck",
     "FutureMixing",
+    "Generalization",
     "GradientCheck",
     "InitialWeight",
     "Initialization",
     "InputScale",
     "InputUse",
+    "LayerOutput",
     "LearningRateResponse",
     "Linearity",
     "LossCall",
@@ -76,6 +89,7 @@ __all__ = [
     "ModeHolder",
     "NonFinite",
     "OneBatchFit",
+    "Oscillation",
     "OutputRecord",
     "ParameterRecord",
     "RandomOperation",
@@ -96,6 +110,8 @@ __all__ = [
     "end_to_end",
     "mann_kendall",
     "middle",
+    "signed_rank",
+    "swing",
 ]
 
 FACTS: tuple[type, ...] = (
@@ -103,4 +119,5 @@ FACTS: tuple[type, ...] = (
     DataSummary, BatchMixing, FutureMixing, InputUse, GradientCheck, LossCalls, EvalMode, InputScale, TargetScale,
     ModeGap, BatchRepetition, WeightDecay, LowPrecision,
     TimeGradients,
+    Oscillation, Generalization, ActivationGrowth,
 )  # fmt: skip

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from gradcheck_kit.facts.statistics import signed_rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +81,31 @@ class ModeGap:
     by_running: tuple[float, ...]  # by the running statistics that training left
     by_average: tuple[float, ...]  # by statistics averaged anew over training batches
     still: tuple[str, ...] = ()  # of the layers, those whose momentum of 0 keeps running statistics where they are
+
+
+@dataclass(frozen=True, slots=True)
+class Generalization:
+    """The training run once more, with a look at the same test samples at some of its steps, in evaluation mode."""
+
+    epochs: float  # over the training data
+    samples: int  # of test data looked at
+    training_samples: int  # of one epoch
+    steps: tuple[int, ...]  # updates made before each look, ascending; empty: the run was not made again
+    chunk_losses: tuple[tuple[float, ...], ...]  # at each look: the mean loss of each handful of test samples
+    accuracies: tuple[float | None, ...]  # at each look; None where this is no classification
+    training_losses: tuple[float, ...]  # at each look: the mean over the updates since the look before
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """The mean test loss at each look."""
+        return tuple(math.fsum(look) / len(look) for look in self.chunk_losses)
+
+    @property
+    def best(self) -> int:
+        """The look at which the test loss was lowest; NaN is never the lowest."""
+        return min(range(len(self.steps)), key=lambda i: (math.isnan(self.losses[i]), self.losses[i]))
+
+    def change(self, before: int, after: int) -> float:
+        """The z-score of the change of the test loss between two looks, handful by handful (Wilcoxon)."""
+        pairs = zip(self.chunk_losses[before], self.chunk_losses[after], strict=True)
+        return signed_rank(b - a for a, b in pairs)

@@ -45,6 +45,24 @@ def mann_kendall(values: Sequence[float]) -> float:
     return (s - (s > 0) + (s < 0)) / math.sqrt(variance)
 
 
+def signed_rank(differences: Iterable[float]) -> float:
+    """The z-score of Wilcoxon's signed-rank test: positive where the differences are (0.0 for fewer than six).
+
+    Wilcoxon (1945), "Individual comparisons by ranking methods", Biometrics Bulletin 1. Zeros do not count.
+    """
+    present = sorted((d for d in differences if d != 0), key=abs)
+    n = len(present)
+    if any(map(math.isnan, present)):
+        return math.nan
+    if n < 6:
+        return 0.0
+    ranks: dict[float, list[int]] = {}
+    for rank, d in enumerate(present, start=1):
+        ranks.setdefault(abs(d), []).append(rank)
+    positive = math.fsum(fmean(ranks[d]) for d in present if d > 0)
+    return (positive - n * (n + 1) / 4) / math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
+
+
 def binomial_tail(least: int, samples: int, chance: float) -> float:
     """P(X >= least) for X ~ Binomial(samples, chance)."""
     if chance <= 0:
@@ -55,6 +73,21 @@ def binomial_tail(least: int, samples: int, chance: float) -> float:
         for k in range(least, samples + 1)
     ]  # fmt: skip
     return math.fsum(map(math.exp, logs))
+
+
+def swing(losses: Sequence[float]) -> float:
+    """The RMS deviation of the second half from a straight line through it, in units of the loss; inf where it is."""
+    half = losses[len(losses) // 2 :]
+    if not half or not all(map(math.isfinite, losses)):
+        return math.inf
+    middle_step, mean = (len(half) - 1) / 2, fmean(half)
+    times = [i - middle_step for i in range(len(half))]
+    spread = math.fsum(t * t for t in times)
+    slope = math.fsum(t * loss for t, loss in zip(times, half, strict=True)) / spread if spread else 0.0
+    try:
+        return math.sqrt(fmean((loss - mean - slope * t) ** 2 for t, loss in zip(times, half, strict=True)))
+    except OverflowError:
+        return math.inf
 
 
 def windows(values: Sequence[float], count: int) -> list[float]:

@@ -16,6 +16,7 @@ from gradcheck_kit.rules.duplicate_batches import duplicate_batches
 from gradcheck_kit.rules.eval_accuracy import eval_accuracy
 from gradcheck_kit.rules.eval_mode_ignored import eval_mode_ignored
 from gradcheck_kit.rules.eval_nondeterministic import eval_nondeterministic
+from gradcheck_kit.rules.exploding_activation import exploding_activation
 from gradcheck_kit.rules.exploding_gradient import exploding_gradient
 from gradcheck_kit.rules.initial_loss import initial_loss
 from gradcheck_kit.rules.input_ignored import input_ignored
@@ -30,6 +31,8 @@ from gradcheck_kit.rules.no_nonlinearity import no_nonlinearity
 from gradcheck_kit.rules.non_finite import non_finite
 from gradcheck_kit.rules.non_finite_input import non_finite_input
 from gradcheck_kit.rules.not_optimized import not_optimized
+from gradcheck_kit.rules.oscillating_loss import oscillating_loss
+from gradcheck_kit.rules.overfitting import overfitting
 from gradcheck_kit.rules.parameter_unchanged import parameter_unchanged
 from gradcheck_kit.rules.redundant_softmax import redundant_softmax
 from gradcheck_kit.rules.saturated_activation import saturated_activation
@@ -55,11 +58,13 @@ CATALOGUE: tuple[Rule, ...] = (
     saturated_activation,
     non_finite,
     vanishing_through_time,
+    exploding_activation,
     not_optimized,
     parameter_unchanged,
     learning_rate_too_high,
     learning_rate_too_low,
     loss_not_decreasing,
+    oscillating_loss,
     weight_decay_dominates,
     sum_reduction,
     initial_loss,
@@ -85,6 +90,7 @@ CATALOGUE: tuple[Rule, ...] = (
     eval_nondeterministic,
     train_eval_gap,
     eval_mode_ignored,
+    overfitting,
     cannot_fit_one_batch,
     wrong_gradient,
     low_precision,

@@ -5,7 +5,10 @@ from collections.abc import Iterator, Sequence
 from gradcheck_kit.facts import Initialization, InitialWeight, LearningRateResponse, RateTrial, Training
 from gradcheck_kit.rule import Bar, Finding, Skip, listed, rule
 
-SYMPTOMS = ("GK101", "GK102", "GK104", "GK105", "GK106", "GK107", "GK203", "GK204", "GK205", "GK301", "GK601", "GK606")
+SYMPTOMS = (
+    "GK101", "GK102", "GK104", "GK105", "GK106", "GK107", "GK110", "GK203", "GK204",
+    "GK205", "GK206", "GK301", "GK601", "GK606",
+)  # fmt: skip
 
 
 @rule("GK303", needs=(Initialization, Training), uses=(LearningRateResponse,), explains=SYMPTOMS)

@@ -7,7 +7,7 @@ from gradcheck_kit.facts import DataSummary
 from gradcheck_kit.rule import Finding, Skip, listed, rule
 
 
-@rule("GK506", needs=(DataSummary,), explains=("GK205", "GK601"))
+@rule("GK506", needs=(DataSummary,), explains=("GK205", "GK601", "GK605"))
 def duplicate_batches(data: DataSummary, *, p: float = 1e-6) -> Iterator[Finding]:
     """Batches of one epoch are equal to the last bit, and not by chance (probability below `p`), or workers repeat.
 

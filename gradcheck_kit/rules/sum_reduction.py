@@ -7,7 +7,7 @@ from gradcheck_kit.facts import BatchRepetition, RateTrial, Training
 from gradcheck_kit.rule import Finding, Skip, rule
 
 
-@rule("GK210", needs=(Training, BatchRepetition), explains=("GK203",), severity="warning")
+@rule("GK210", needs=(Training, BatchRepetition), explains=("GK203", "GK206"), severity="warning")
 def sum_reduction(training: Training, repetition: BatchRepetition, *, share: float = 0.5) -> Iterator[Finding]:
     """The loss is a sum over the batch, the run does not learn with it, and divided by what it sums over it does.
 

@@ -8,7 +8,7 @@ from gradcheck_kit.facts import ModeGap, Training
 from gradcheck_kit.rule import Finding, Skip, listed, rule
 
 
-@rule("GK603", needs=(ModeGap, Training), explains=("GK601",), severity="warning")
+@rule("GK603", needs=(ModeGap, Training), explains=("GK601", "GK605"), severity="warning")
 def train_eval_gap(gap: ModeGap, training: Training, *, ratio: float = 1.5) -> Iterator[Finding]:
     """On the same training batches the loss is far higher with BatchNorm in evaluation mode than in training mode.
 

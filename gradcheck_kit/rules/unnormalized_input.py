@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from gradcheck_kit.facts import FeatureScale, InputScale, RateTrial, Training
 from gradcheck_kit.rule import Bar, Finding, Severity, Skip, rule
 
-SYMPTOMS = ("GK101", "GK102", "GK104", "GK105", "GK106", "GK203", "GK205", "GK301", "GK601", "GK606")
+SYMPTOMS = ("GK101", "GK102", "GK104", "GK105", "GK106", "GK203", "GK205", "GK206", "GK301", "GK601", "GK606")
 
 
 @rule("GK501", needs=(InputScale, Training), explains=SYMPTOMS)

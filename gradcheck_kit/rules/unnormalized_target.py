@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from gradcheck_kit.facts import RateTrial, TargetScale, Training
 from gradcheck_kit.rule import Finding, Skip, rule
 
-SYMPTOMS = ("GK102", "GK104", "GK105", "GK106", "GK203", "GK204", "GK205", "GK301", "GK606")
+SYMPTOMS = ("GK102", "GK104", "GK105", "GK106", "GK203", "GK204", "GK205", "GK206", "GK301", "GK606")
 
 
 @rule("GK502", needs=(TargetScale, Training), explains=SYMPTOMS)

@@ -11,7 +11,7 @@ RIGHT = 1e-4
 @rule(
     "GK701",
     needs=(GradientCheck,),
-    explains=("GK101", "GK102", "GK103", "GK106", "GK203", "GK204", "GK205", "GK601", "GK606"),
+    explains=("GK101", "GK102", "GK103", "GK106", "GK203", "GK204", "GK205", "GK206", "GK601", "GK606"),
 )
 def wrong_gradient(check: GradientCheck, *, error: float = 1e-2) -> Iterator[Finding]:
     """A custom autograd.Function returns a gradient that is not the derivative of its forward."""

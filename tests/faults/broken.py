@@ -95,6 +95,66 @@ def regression_cnn_with_large_weights():
     return classification(model, changed(make, lambda x, y: (x, y.float()[:, None])), sgd(model, 0.01), nn.MSELoss())
 
 
+class Added(nn.Module):
+    """A layer whose output is added to what it is given."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        nn.init.kaiming_normal_(layer.weight)
+
+    def forward(self, x):
+        return x + self.layer(F.relu(x))
+
+
+@fault("exploding-activation")
+def residual_mlp_that_adds_up_without_a_norm():
+    model = nn.Sequential(nn.Linear(20, 64), *[Added(nn.Linear(64, 64)) for _ in range(24)], nn.Linear(64, 4))
+    return classification(model, clusters(), sgd(model))
+
+
+@fault("exploding-activation")
+def recurrence_that_adds_up_thirty_times():
+    """An equation integrated without its step size."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.start, self.step, self.head = nn.Linear(20, 48), Added(nn.Linear(48, 48)), nn.Linear(48, 4)
+
+        def forward(self, x):
+            x = self.start(x)
+            for _ in range(30):
+                x = self.step(x)
+            return self.head(x)
+
+    model = Net()
+    return classification(model, clusters(), sgd(model, 0.02))
+
+
+@fault("exploding-activation")
+def graph_network_that_sums_over_all_neighbours():
+    """Sixteen nodes, each connected to all others: every layer multiplies what they have in common by sixteen."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(8 if i == 0 else 48, 48) for i in range(5))
+            self.head = nn.Linear(48, 3)
+
+        def forward(self, nodes):
+            for layer in self.layers:
+                nodes = F.relu(layer(nodes + nodes.sum(1, keepdim=True)))
+            return self.head(nodes.mean(1))
+
+    def make(n):
+        y = torch.randint(0, 3, (n,))
+        return torch.randn(n, 16, 8) + F.one_hot(y, 8)[:, None], y
+
+    model = Net()
+    return classification(model, make, sgd(model, 0.02))
+
+
 @fault("no-gradient")
 def encoder_detached_from_its_head():
     class Net(nn.Module):
@@ -291,6 +351,37 @@ def transformer_with_adam_at_a_half():
 
     target = encoder()
     target.optimizer = torch.optim.Adam(target.model.parameters(), lr=0.5)
+    return target
+
+
+@fault("oscillating-loss")
+def regression_with_a_momentum_of_99_hundredths():
+    model = mlp([10, 64, 64, 1], nn.Tanh)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.99)
+    return classification(model, smooth_function(), optimizer, nn.MSELoss())
+
+
+@fault("oscillating-loss")
+def cnn_with_a_momentum_of_99_hundredths():
+    from bases import plain_cnn_with_functional_relu
+
+    target = plain_cnn_with_functional_relu()
+    target.optimizer = torch.optim.SGD(target.model.parameters(), lr=0.05, momentum=0.99)
+    return target
+
+
+@fault("oscillating-loss")
+def mlp_at_a_high_rate_with_a_momentum_of_99_hundredths():
+    model = mlp([20, 64, 64, 4])
+    return classification(model, clusters(), torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.99))
+
+
+@fault("oscillating-loss", "learning-rate-too-high")
+def transformer_with_sgd_at_three_tenths():
+    from bases import encoder
+
+    target = encoder()
+    target.optimizer = sgd(target.model, 0.3)
     return target
 
 
@@ -1261,6 +1352,46 @@ def a_forward_that_switches_to_training():
             return self.net(x)
 
     return classification(Net(), clusters())
+
+
+# ---- too little data ----
+
+
+def few(model, make, optimizer, loss_fn=None, *, samples=64, batch=32):
+    train, test = loaders(make, samples, 512, batch)
+    return Target(model, train, test, loss_fn or nn.CrossEntropyLoss(), optimizer)
+
+
+@fault("overfitting")
+def forty_samples_with_noisy_targets_and_a_large_network():
+    model = mlp([10, 256, 256, 1])
+    noisy = changed(smooth_function(), lambda x, y: (x, y + torch.randn_like(y)))
+    return few(model, noisy, torch.optim.Adam(model.parameters(), lr=3e-3), nn.MSELoss(), samples=40, batch=20)
+
+
+@fault("overfitting")
+def ninety_texts_and_an_embedding_of_every_word():
+    """One word in eight has to do with the class; each of the others occurs but once or twice."""
+
+    def make(n):
+        y = torch.randint(0, 2, (n,))
+        rare, telling = torch.randint(100, 2000, (n, 30)), torch.randint(0, 50, (n, 30)) + 50 * y[:, None]
+        return torch.where(torch.rand(n, 30) < 0.12, telling, rare), y
+
+    model = nn.Sequential(nn.EmbeddingBag(2000, 32), nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 2))
+    return few(model, make, torch.optim.Adam(model.parameters(), lr=1e-2), samples=96)
+
+
+@fault("overfitting")
+def patients_whose_disease_shows_only_faintly():
+    direction = F.normalize(torch.randn(20), dim=0)
+
+    def make(n):
+        y = (torch.rand(n, 1) < 0.5).float()
+        return torch.randn(n, 20) + 0.8 * (2 * y - 1) * direction, y
+
+    model = mlp([20, 256, 256, 1])
+    return few(model, make, torch.optim.Adam(model.parameters(), lr=3e-3), nn.BCEWithLogitsLoss())
 
 
 # ---- labels that nothing tells ----

@@ -60,6 +60,10 @@ BAD = {
         testing.time_gradients(testing.time_gradient(first=1e-7), turned_losses=testing.falling(end=0.3)),
         trained(losses=testing.flat()),
     ],
+    "GK110": [
+        testing.activation_growth((0.6, 60.0, 6000.0), norm_losses=testing.falling(end=0.3), norm_largest=3.0),
+        trained(losses=testing.flat()),
+    ],
     "GK201": [testing.wiring(parameters=(testing.wired_parameter(optimized=False),))],
     "GK202": [trained(parameters=(testing.parameter(changed=False),))],
     "GK203": [
@@ -71,6 +75,12 @@ BAD = {
         testing.learning_rate_response({1.0: 2.3, 1000.0: 0.5}),
     ],
     "GK205": [trained(losses=testing.flat())],
+    "GK206": [
+        trained(losses=testing.falling(end=1.0)),
+        testing.oscillation(
+            swing=0.3, momentum=0.99, calm_momentum=0.9, calm_losses=testing.falling(end=0.1), calm_swing=0.02
+        ),
+    ],
     "GK210": [
         testing.batch_repetition(losses=(37.0, 74.0, 111.0), divisor=64, divided_losses=testing.falling()),
         trained(losses=tuple(64 * loss for loss in reversed(testing.falling())), constant_loss=64 * 2.3),
@@ -161,6 +171,7 @@ BAD = {
     ],
     "GK603": [testing.mode_gap(by_average=(2.0,) * 8), trained()],
     "GK604": [testing.eval_mode(testing.mode_holder(), model_left=True)],
+    "GK605": [trained(), testing.generalization((2.3, 1.2, 0.8, 0.9, 1.2, 1.6, 2.0))],
     "GK606": [
         testing.one_batch_fit(attempts=(testing.fit_attempt(losses=testing.flat(steps=200), accuracy=0.1),)),
     ],
@@ -180,6 +191,7 @@ def measured():
         testing.batch_mixing(), testing.future_mixing(), testing.gradient_check(), testing.data_summary(),
         testing.loss_calls(), testing.eval_mode(), testing.batch_repetition(), testing.initialization(),
         testing.weight_decay(), testing.low_precision(), testing.time_gradients(),
+        testing.oscillation(), testing.generalization(), testing.activation_growth(),
     ]  # fmt: skip
 
 
