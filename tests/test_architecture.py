@@ -17,7 +17,7 @@ ROOMS = [  # floor by floor; a room may import from its own floor and from those
     {"rule", "report", "testing"},
     {"rules"},
     {"observe", "experiments", "target", "render", "hookspecs", "plugins", "settings"},
-    {"probe", "cli"},
+    {"shared_traces", "probe", "cli", "pytest_plugin", "pytest_settings", "pytest_targets"},
 ]
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 SEAMS = {

@@ -36,6 +36,18 @@ def render_text(
     return "\n\n".join([*filter(None, texts), page.verdict()]) + "\n"
 
 
+def render_outcome(report: Report, outcome: Outcome, *, width: int = 80) -> str:
+    """What the report says of one rule, in full and without the line that names it."""
+    page = _Page(report, quiet=False, verbose=True, color=False, width=width)
+    lines = page.crash(outcome) if outcome.status == "error" else page.body(outcome)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def conclusion(report: Report) -> str:
+    """The verdict in some words: the causes, or why there is none."""
+    return _Page(report, quiet=True, verbose=False, color=False, width=80).conclusions()[0]
+
+
 @dataclass(frozen=True, slots=True)
 class _Page:
     report: Report
@@ -102,6 +114,9 @@ class _Page:
 
     def block(self, outcome: Outcome) -> Iterator[str]:
         yield self.rule_line(outcome)
+        yield from self.body(outcome)
+
+    def body(self, outcome: Outcome) -> Iterator[str]:
         most = len(outcome.findings) if self.verbose else MOST_FINDINGS
         for i, finding in enumerate(outcome.findings[:most]):
             yield from [""] * (i > 0)
@@ -140,13 +155,14 @@ class _Page:
         for i, outcome in enumerate(self.report.of("error")):
             yield from [""] * (i > 0)
             yield self.rule_line(outcome)
-            yield from self.wrap(outcome.reason)
-            if self.verbose and outcome.traceback is not None:
-                for line in "".join(traceback.format_exception(outcome.traceback)).splitlines():
-                    yield from self.wrap(line)
-            yield from self.wrap(
-                f"Report this to the authors of {outcome.rule.plugin}; or --ignore {outcome.rule.code}"
-            )
+            yield from self.crash(outcome)
+
+    def crash(self, outcome: Outcome) -> Iterator[str]:
+        yield from self.wrap(outcome.reason)
+        if self.verbose and outcome.traceback is not None:
+            for line in "".join(traceback.format_exception(outcome.traceback)).splitlines():
+                yield from self.wrap(line)
+        yield from self.wrap(f"Report this to the authors of {outcome.rule.plugin}; or --ignore {outcome.rule.code}")
 
     # -- the last line --
 
