@@ -35,7 +35,8 @@ OPTIONS: tuple[tuple[str, str, str], ...] = (  # name, how its value is shown, h
 )
 REPEATABLE = ("select", "ignore", "set", "input")
 NUMBERS = {"steps": "int", "batch-size": "int", "seed": "int", "classes": "int", "lr": "float", "min-accuracy": "float"}
-WARNING, CAUSE = "gradcheck_warning", "gradcheck_cause"  # user properties of a test report
+CAUSE, WARNING = "gradcheck_cause", "gradcheck_warning"  # user properties of a test: xdist hands them on, junit too
+SUMMARY = {CAUSE: "cause", WARNING: "warning"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -69,6 +70,10 @@ def pytest_configure(config: pytest.Config) -> None:
         from gradcheck_kit.pytest_targets import Collection
 
         config.pluginmanager.register(Collection.of(config), "gradcheck-kit-collection")
+    elif any(config.getoption(_key(name)) is not None for name, _, _ in OPTIONS):
+        from gradcheck_kit.pytest_settings import validate
+
+        validate(config)
 
 
 @pytest.fixture
@@ -89,13 +94,10 @@ def gradcheck_scan(request: pytest.FixtureRequest) -> Callable[..., Report]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Causes and warnings, a line each, where there are any."""
-    lines = []
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            if getattr(report, "when", None) == "call":
-                found = [(kind, text) for kind, text in report.user_properties if kind in (CAUSE, WARNING)]
-                lines += [(report.nodeid, kind, text) for kind, text in found]
+    reports = (report for reports in terminalreporter.stats.values() for report in reports)
+    told = [p for report in reports if getattr(report, "when", "") == "call" for p in report.user_properties]
+    lines = [f"{kind:7}  {text}" for name, kind in SUMMARY.items() for key, text in told if key == name]
     if lines:
         terminalreporter.section("gradcheck-kit")
-        for where, kind, text in sorted(lines, key=lambda line: (line[0].split("::")[0], line[1])):
-            terminalreporter.write_line(f"{where}: {kind} {text}")
+        for line in dict.fromkeys(lines):
+            terminalreporter.write_line(line)

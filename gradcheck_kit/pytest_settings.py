@@ -45,11 +45,19 @@ def configured(config: pytest.Config) -> dict[str, Any]:
             shown = key
             try:
                 given = config.getini(key)
-            except (ValueError, TypeError) as error:
-                raise UsageError(f"{key} in {config.inipath or '-o'}: {error}") from error
+            except (ValueError, TypeError, pytest.UsageError) as error:
+                raise UsageError(f"{key} in {config.inipath or 'the ini file'} does not fit: {error}") from error
         if given is not None:
             found[_IN_SCAN.get(name, name.replace("-", "_"))] = _READERS.get(name, _text)(given, shown)
     return found
+
+
+def validate(config: pytest.Config) -> TargetScan:
+    """What command line and ini file say of a TARGET. Raises pytest.UsageError, which ends the run with a sentence."""
+    try:
+        return TargetScan.of(configured(config))
+    except GradcheckKitError as error:
+        raise pytest.UsageError(f"gradcheck-kit: {error}") from None
 
 
 def _whole(least: int, most: float = math.inf) -> Callable[[Any, str], int]:
@@ -192,7 +200,7 @@ def scan_in_test(
     name = report.trace.header.name
     if check and not report.passed:
         pytest.fail(f"{name}: {conclusion(report)}\n\n{report}".rstrip(), pytrace=False)
-    for outcome in report.of("warned"):
+    for outcome in report.of("warned") if check else ():
         request.node.user_properties.append((WARNING, f"{request.node.nodeid}: {in_short(report, outcome)}"))
     return report
 

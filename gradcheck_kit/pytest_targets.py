@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -14,16 +15,14 @@ import pytest
 
 from gradcheck_kit.errors import GradcheckKitError, TargetError, UsageError
 from gradcheck_kit.pytest_plugin import CAUSE, WARNING
-from gradcheck_kit.pytest_settings import TargetScan, configured, in_short, scan_spec
+from gradcheck_kit.pytest_settings import TargetScan, in_short, scan_spec, validate
 from gradcheck_kit.render.text import render_outcome
 from gradcheck_kit.report import Outcome, Report
 from gradcheck_kit.rule import Rule, listed
 from gradcheck_kit.target.source import find_source, split_spec
 
-ALONE = "gradcheck_alone"  # an option that no one types: only TARGETs are collected; workers of xdist are told so
 
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # pytest needs plugins that can be hashed
 class Collection:
     """The part of the plugin that is registered where there are models to check."""
 
@@ -36,15 +35,14 @@ class Collection:
     @classmethod
     def of(cls, config: pytest.Config) -> Collection:
         """What the command line and the ini file ask for; imports no torch. Raises pytest.UsageError."""
+        settings = validate(config)
         try:
-            settings = TargetScan.of(configured(config))
             specs = {spec: _file(spec) for spec in dict.fromkeys(config.getoption("gradcheck") or ())}
             files = set(_matching(config))
         except GradcheckKitError as error:
             raise pytest.UsageError(f"gradcheck-kit: {error}") from None
         if specs and _runs_alone(config):
-            setattr(config.option, ALONE, True)
-            config.args[:] = []
+            config.args, config.args_source = [], pytest.Config.ArgsSource.ARGS
         return cls(settings, specs, files, config.invocation_params.dir)
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -78,13 +76,6 @@ class Collection:
                 self.seen.add(path)
                 yield GradcheckFile.of(self, session, path)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        if config.getoption("dist", "no") == "loadgroup":
-            for item in items:
-                if isinstance(item, GradcheckItem):
-                    item.add_marker(pytest.mark.xdist_group(re.sub(r"[@\[\]]", "_", item.parent.spec)))
-
 
 def _file(spec: str) -> Path | None:
     """The file of a TARGET. Raises TargetError where it is missing."""
@@ -106,8 +97,6 @@ def _matching(config: pytest.Config) -> Iterator[Path]:
 
 def _runs_alone(config: pytest.Config) -> bool:
     """Whether --gradcheck was typed without anything else to collect. In `addopts` it adds to the tests."""
-    if hasattr(config, "workerinput"):
-        return bool(getattr(config.option, ALONE, False))
     typed = any(re.fullmatch(r"--gradcheck(=.*)?", str(argument)) for argument in config.invocation_params.args)
     return typed and config.args_source is not pytest.Config.ArgsSource.ARGS
 
@@ -188,6 +177,8 @@ class GradcheckItem(pytest.Item):
         item: GradcheckItem = cls.from_parent(parent, name=f"{rule.code}-{rule.name}")
         item.rule = rule
         item.add_marker("gradcheck")
+        if parent.config.getoption("loadgroup", False):  # a worker of xdist that has all tests of a group
+            item.add_marker(pytest.mark.xdist_group(re.sub(r"[@\[\]]", "_", parent.spec)))
         return item
 
     def reportinfo(self) -> tuple[Path, int, str]:
@@ -205,7 +196,9 @@ class GradcheckItem(pytest.Item):
             raise _skipped(outcome.reason)
         if outcome.status == "passed":
             return
-        if outcome.status == "error" or outcome in report.failed:
+        if outcome.status == "error":
+            pytest.fail(_crash(outcome, verbose=self.config.get_verbosity() > 0), pytrace=False)
+        if outcome in report.failed:
             if outcome in report.causes:
                 self.user_properties.append((CAUSE, f"{self.parent.spec}: {_cause(report, outcome)}"))
             pytest.fail(_text(report, outcome), pytrace=False)
@@ -219,6 +212,13 @@ def _sentence(work: Callable[[], object]) -> str:
     except GradcheckKitError as error:
         return str(error)
     return ""
+
+
+def _crash(outcome: Outcome, *, verbose: bool) -> str:
+    rule, lines = outcome.rule, [f"{outcome.reason}\n"] if verbose else [outcome.reason]
+    if verbose and outcome.traceback is not None:
+        lines += ["".join(traceback.format_exception(outcome.traceback))]
+    return "\n".join([*lines, f"Report this to the authors of {rule.plugin}; or --gradcheck-ignore {rule.code}"])
 
 
 def _text(report: Report, outcome: Outcome) -> str:

@@ -37,10 +37,9 @@ def render_text(
 
 
 def render_outcome(report: Report, outcome: Outcome, *, width: int = 80) -> str:
-    """What the report says of one rule, in full and without the line that names it."""
+    """What the report says of a rule that found something, in full and without the line that names it."""
     page = _Page(report, quiet=False, verbose=True, color=False, width=width)
-    lines = page.crash(outcome) if outcome.status == "error" else page.body(outcome)
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(line.rstrip() for line in page.body(outcome))
 
 
 def conclusion(report: Report) -> str:
@@ -155,14 +154,13 @@ class _Page:
         for i, outcome in enumerate(self.report.of("error")):
             yield from [""] * (i > 0)
             yield self.rule_line(outcome)
-            yield from self.crash(outcome)
-
-    def crash(self, outcome: Outcome) -> Iterator[str]:
-        yield from self.wrap(outcome.reason)
-        if self.verbose and outcome.traceback is not None:
-            for line in "".join(traceback.format_exception(outcome.traceback)).splitlines():
-                yield from self.wrap(line)
-        yield from self.wrap(f"Report this to the authors of {outcome.rule.plugin}; or --ignore {outcome.rule.code}")
+            yield from self.wrap(outcome.reason)
+            if self.verbose and outcome.traceback is not None:
+                for line in "".join(traceback.format_exception(outcome.traceback)).splitlines():
+                    yield from self.wrap(line)
+            yield from self.wrap(
+                f"Report this to the authors of {outcome.rule.plugin}; or --ignore {outcome.rule.code}"
+            )
 
     # -- the last line --
 
