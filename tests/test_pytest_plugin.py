@@ -116,7 +116,7 @@ def test_workers_and_other_plugins_agree_with_it(models):
         timeout = 300
     """)
     result = models.runpytest_subprocess(
-        *STRICT, "-n2", "--dist=loadgroup", "-v", "-p", "randomly", "--cov=models", "--cov-report=term"
+        *STRICT, "-n2", "--dist=loadscope", "-v", "-p", "randomly", "--cov=models", "--cov-report=term"
     )
     assert summary(result)["failed"] >= 1
     assert not result.parseoutcomes().get("errors")
