@@ -1,4 +1,4 @@
-"""The command line: scan, report, rules, explain, plugins.
+"""The command line: scan, report, rules, explain, plugins, settings.
 
 Exit status: 0 nothing failed, 1 a finding at or above --fail-on, 2 no verdict. Only `scan` imports torch.
 stdout holds the report and nothing else; progress, notes and errors go to stderr.
@@ -22,15 +22,19 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 from tabulate import tabulate
 
 from gradcheck_kit import __version__, plugins
+from gradcheck_kit import baseline as baselines
+from gradcheck_kit import settings as project
 from gradcheck_kit.errors import GradcheckKitError, PluginError, ProbeError, UsageError
 from gradcheck_kit.facts import FACTS
 from gradcheck_kit.render import FORMATS
 from gradcheck_kit.render.text import render_text
 from gradcheck_kit.report import Report, check
 from gradcheck_kit.rule import OptionValue, Rule, Severity
+from gradcheck_kit.settings import Settings
 from gradcheck_kit.target import ProbeSettings
 from gradcheck_kit.trace import Trace, write_atomically
 
@@ -150,7 +154,7 @@ def _shapes(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> t
 
 
 def _device(_: click.Context, __: click.Parameter, value: str) -> str:
-    if not re.fullmatch(r"cpu|cuda(:\d+)?|mps|auto", value):
+    if not re.fullmatch(project.DEVICE, value):
         raise click.BadParameter(f"{value!r} is no device; use cpu, cuda, cuda:1, mps or auto")
     return value
 
@@ -255,6 +259,11 @@ _verdict_options = _options(
         help="The least severity that makes the exit status 1.",
     ),
     click.option("--exit-zero", is_flag=True, help="Exit 0 also with findings; 2 stays 2."),
+    click.option("--baseline", metavar="FILE", help="Findings that this file knows do not fail."),
+    click.option(
+        "--write-baseline", metavar="FILE", help="Write there what is found, so that it is known, and exit 0."
+    ),
+    click.option("--no-settings", is_flag=True, help="Read no pyproject.toml."),
     click.option("--format", "format_", type=click.Choice(list(FORMATS)), default="text", show_default=True),
     click.option("-o", "--output", metavar="FILE", help="Write the report there in place of stdout."),
     click.option("-q", "--quiet", is_flag=True, help="Only what failed, and the last line."),
@@ -274,9 +283,13 @@ class _Verdict:
     output: Path | None
     quiet: bool
     verbose: bool
+    settings: Settings
+    baseline: Path | None
+    write_baseline: Path | None
 
     def give(self, report: Report) -> int:
-        """Write the report; return the exit status."""
+        """Write the report, and the baseline if that is asked for; return the exit status."""
+        report = self._compared(project.apply(report, self.settings))
         if report.exit_status == NO_VERDICT and (self.format != "text" or self.output is not None):
             crashed = ", ".join(o.rule.code for o in report.of("error"))
             _note("no verdict: " + (f"{crashed} crashed" if crashed else "no rule ran; -v says why"))
@@ -288,6 +301,25 @@ class _Verdict:
             except OSError as error:
                 raise UsageError(f"cannot write -o {self.output}: {error.strerror}; choose another file") from error
         return 0 if self.exit_zero and report.exit_status == 1 else report.exit_status
+
+    def _compared(self, report: Report) -> Report:
+        if self.write_baseline is not None and report.exit_status == NO_VERDICT:
+            _note(f"{self.write_baseline} is not written: there is no verdict")
+            return report
+        if self.write_baseline is not None:
+            known = baselines.updated(_baseline(self.write_baseline, new=True), report)
+            baselines.save(known)
+            findings = sum(len(o.findings) for o in report.outcomes)
+            of = f"{findings} finding{'s' * (findings != 1)} of {report.trace.header.name}"
+            _note(f"wrote {of} to {self.write_baseline}")
+            return baselines.compare(report, known)
+        if self.baseline is None:
+            return report
+        report = baselines.compare(report, baselines.load(self.baseline))
+        if self.format != "text" and report.baseline is not None:
+            for entry in report.baseline.stale:
+                _note(f"stale in {report.baseline.path}: {entry.code} {entry.rule} at {', '.join(entry.places)}")
+        return report
 
     def render(self, report: Report, *, color: bool = False, width: int = 80) -> str:
         if self.format == "text":
@@ -309,21 +341,62 @@ def _judging(command: Callable[..., int]) -> Command:
         disabled: tuple[str, ...],
         fail_on: Severity,
         exit_zero: bool,
+        baseline: str | None,
+        write_baseline: str | None,
+        no_settings: bool,
         format_: str,
         output: str | None,
         quiet: bool,
         verbose: bool,
         **others: Any,
     ) -> int:
-        known = plugins.all_rules(disabled)
-        rules = plugins.select(known, select or None, ignore, extend_select)
-        options = plugins.parse_options(settings, known)
+        file, known = _project(others, disabled, off=no_settings)
+        rules = project.selected(known, file, select, ignore, extend_select)
+        options = {rule: dict(values) for rule, values in file.options.items()}
+        for rule, values in plugins.parse_options(settings, known).items():
+            options.setdefault(rule, {}).update(values)
+        fail_on = fail_on if _typed("fail_on") else file.fail_on or fail_on
+        for name in ("steps", "batch_size", "seed", "device", "amp", "data_dir"):
+            value = getattr(file, name)
+            if name in others and value is not None and not _typed(name):
+                others[name] = str(value) if isinstance(value, Path) else value
         inputs = [Path(str(others[name]).partition(":")[0]) for name in ("target", "trace") if name in others]
-        path = None if output in (None, "-") else _writable("-o", Path(str(output)), inputs)
-        verdict = _Verdict(rules, options, fail_on, exit_zero, format_, path, quiet, verbose)
+        compared = file.baseline if baseline is None else Path(baseline)
+        read = [*inputs, *([compared] if compared else [])]
+        path = None if output in (None, "-") else _writable("-o", Path(str(output)), read)
+        if baseline is not None and write_baseline is not None:
+            raise UsageError("--baseline and --write-baseline are two things; write first, then compare")
+        kept = None if write_baseline is None else _writable("--write-baseline", Path(write_baseline), inputs)
+        if kept is not None:
+            _baseline(kept, new=True)  # a file that is no baseline is found out before the probe
+            if path is not None and path.resolve() == kept.resolve():
+                raise UsageError(f"--write-baseline and -o are both {output}; a baseline and a report need a file each")
+        elif compared is not None:
+            _baseline(compared)
+        verdict = _Verdict(
+            rules, options, fail_on, exit_zero, format_, path, quiet, verbose,
+            replace(file, baseline=None), compared, kept,
+        )  # fmt: skip
         return command(verdict=verdict, **others)
 
     return judged
+
+
+def _typed(option: str) -> bool:
+    """Whether the option stands on the command line, so that it beats the settings."""
+    return click.get_current_context().get_parameter_source(option) is ParameterSource.COMMANDLINE
+
+
+def _project(given: dict[str, Any], disabled: Sequence[str], *, off: bool = False) -> tuple[Settings, tuple[Rule, ...]]:
+    """The settings that are in force for what is examined, and the rules that there are."""
+    path = None if off else project.find(project.folder_of(str(given.get("target") or given.get("script") or "")))
+    known = project.known_rules(path, disabled)
+    return Settings() if path is None else project.load(path, known), known
+
+
+def _baseline(path: Path, *, new: bool = False) -> baselines.Baseline:
+    """The baseline in a file; an empty one where it is to be made."""
+    return baselines.Baseline(path) if new and not path.exists() else baselines.load(path)
 
 
 def _writable(option: str, path: Path, inputs: Sequence[Path]) -> Path:
@@ -368,9 +441,17 @@ def scan(target: str, verdict: _Verdict, min_accuracy: float | None, save: str |
                 "--min-accuracy is judged by eval-accuracy, which is not selected; add --extend-select eval-accuracy"
             ) from error
         verdict.options.setdefault(accuracy.name, {})["min-accuracy"] = min_accuracy
-    kept = None if save is None else _writable("--save", Path(save), [Path(target.partition(":")[0])])
+    kept = (
+        None
+        if save is None
+        else _writable(
+            "--save", Path(save), [Path(target.partition(":")[0]), *([verdict.baseline] if verdict.baseline else [])]
+        )
+    )
     if kept is not None and verdict.output is not None and kept.resolve() == verdict.output.resolve():
         raise UsageError(f"--save and -o are both {save}; a trace and a report need a file each")
+    if kept is not None and verdict.write_baseline is not None and kept.resolve() == verdict.write_baseline.resolve():
+        raise UsageError(f"--save and --write-baseline are both {save}; a trace and a baseline need a file each")
     # Threads of OpenMP that spin while they wait make two probes on two cores twenty times slower than one.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     with _stdout_is_ours(), _progress(quiet=verdict.quiet) as progress:
@@ -511,6 +592,21 @@ def list_plugins(**_: Any) -> int:
     for failure in failures.values():
         _note(f"error: {failure}")
     return NO_VERDICT if failures else 0
+
+
+@app.command("settings")
+@click.argument("target", required=False)
+@_disable_plugin
+@_verbose
+def list_settings(target: str | None, disabled: tuple[str, ...], **_: Any) -> None:
+    """Show which settings are in force for a TARGET, or for the current folder, and where each comes from."""
+    file, _known = _project({"target": target}, disabled)
+    defaults = {f.name: getattr(_defaults, f.name) for f in fields(ProbeSettings)}
+    rows = list(project.in_force(file, {**defaults, "select": ("every rule",), "fail_on": "error"}))
+    of = f"settings of {target}: " if target else "settings: "
+    where = f"none, for no pyproject.toml here or above has [{project.TABLE}]"
+    _print(f"{of}{where if file.path is None else baselines.shown(file.path)}\n\n")
+    _print(_table(rows, ["setting", "from", "value"]))
 
 
 # ---- the terminal ------------------------------------------------------------------------------------------------

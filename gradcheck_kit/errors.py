@@ -25,6 +25,14 @@ class TraceError(GradcheckKitError):
     """A trace file that is damaged, truncated, foreign, or newer than this version."""
 
 
+class SettingsError(GradcheckKitError):
+    """A pyproject.toml that cannot be read, or that sets what there is not."""
+
+
+class BaselineError(GradcheckKitError):
+    """A baseline that is missing, damaged, foreign, or newer than this version."""
+
+
 class PluginError(GradcheckKitError):
     """A plugin that does not load, or that registers something malformed; `plugin` is its name."""
 

@@ -1,7 +1,8 @@
 """The pytest plugin: the fixture `gradcheck_scan`, the marker `gradcheck`, and `pytest --gradcheck model.py`.
 
 pytest imports this file at every start, wherever the package is installed: what costs time is imported where it is
-used. Settings come from the call, the closest marker, the command line, the ini file, in this order.
+used. Settings come from the call, the closest marker, the command line, the ini file, [tool.gradcheck-kit] of the
+nearest pyproject.toml, in this order.
 """
 
 from __future__ import annotations
@@ -27,16 +28,20 @@ OPTIONS: tuple[tuple[str, str, str], ...] = (  # name, how its value is shown, h
     ("set", "RULE.OPTION=VALUE", "set an option of a rule; repeatable"),
     ("min-accuracy", "F", "the least accuracy on test data, 0 to 1"),
     ("fail-on", "error|warning", "the least severity that fails a test"),
+    ("baseline", "FILE", "findings that are known: only new ones fail a test"),
+    ("update-baseline", "", "make what is found known: write it to the baseline"),
     ("optimizer", "sgd|adam|adamw", "of a TARGET, in place of its own"),
     ("data", "NAME|DIR", "of a TARGET, in place of its own: digits, mnist, ..., or a folder of images"),
     ("data-dir", "DIR", "where the named data sets are"),
     ("input", "SHAPE", "shape of one input of a TARGET without data, such as 3x224x224; repeatable"),
     ("classes", "N", "of a TARGET without data: the number of classes to make targets for"),
 )
+TYPED_ONLY = ("update-baseline",)  # in a file it would let everything pass for ever
 REPEATABLE = ("select", "ignore", "set", "input")
 NUMBERS = {"steps": "int", "batch-size": "int", "seed": "int", "classes": "int", "lr": "float", "min-accuracy": "float"}
-CAUSE, WARNING = "gradcheck_cause", "gradcheck_warning"  # user properties of a test: xdist hands them on, junit too
-SUMMARY = {CAUSE: "cause", WARNING: "warning"}
+# User properties of a test, which xdist hands on and junit has, too; and what they are called in the summary.
+CAUSE, WARNING, BASELINE = "gradcheck_cause", "gradcheck_warning", "gradcheck_baseline"
+SUMMARY = {CAUSE: "cause", WARNING: "warning", BASELINE: "baseline"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,7 +60,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar = {"metavar": shown} if shown else {}
         group.addoption(f"--gradcheck-{name}", action=action, default=None, help=about, **metavar)
         kind: Any = "args" if name in REPEATABLE else "string" if shown else "bool"
-        parser.addini(_key(name), about, NUMBERS.get(name, kind) if typed else kind, default=None)
+        if name not in TYPED_ONLY:
+            parser.addini(_key(name), about, NUMBERS.get(name, kind) if typed else kind, default=None)
 
 
 def _key(name: str) -> str:
@@ -83,7 +89,7 @@ def gradcheck_scan(request: pytest.FixtureRequest) -> Callable[..., Report]:
     It fails the test with the report if the model does not pass, unless `check=False`. In place of a model it takes a
     TARGET such as "model.py:name", too.
     """
-    from gradcheck_kit.pytest_settings import scan_in_test
+    from gradcheck_kit.pytest_scan import scan_in_test
 
     def scan(model: Any, train_data: Any = None, *, check: bool = True, **arguments: Any) -> Report:
         __tracebackhide__ = True
@@ -96,7 +102,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Causes and warnings, a line each, where there are any."""
     reports = (report for reports in terminalreporter.stats.values() for report in reports)
     told = [p for report in reports if getattr(report, "when", "") == "call" for p in report.user_properties]
-    lines = [f"{kind:7}  {text}" for name, kind in SUMMARY.items() for key, text in told if key == name]
+    lines = [f"{kind:8}  {text}" for name, kind in SUMMARY.items() for key, text in told if key == name]
     if lines:
         terminalreporter.section("gradcheck-kit")
         for line in dict.fromkeys(lines):

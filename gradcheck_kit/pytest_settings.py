@@ -1,38 +1,25 @@
-"""What the pytest plugin scans with: settings of call, marker, command line and ini file put together, and the scan."""
+"""The settings of the pytest plugin: of call, marker, command line, ini file and pyproject.toml, in this order."""
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import inspect
 import math
-import os
 import re
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gradcheck_kit import baseline as baselines
 from gradcheck_kit import plugins
+from gradcheck_kit import settings as project
 from gradcheck_kit.errors import GradcheckKitError, UsageError
-from gradcheck_kit.pytest_plugin import OPTIONS, WARNING
-from gradcheck_kit.render.text import conclusion, first_sentence
-from gradcheck_kit.report import Outcome, Report
+from gradcheck_kit.pytest_plugin import OPTIONS, TYPED_ONLY
 from gradcheck_kit.rule import OptionValue, Rule, Severity
-from gradcheck_kit.shared_traces import SharedTraces, sharing
+from gradcheck_kit.settings import Settings
 from gradcheck_kit.target import ProbeSettings
-from gradcheck_kit.target.source import find_source, package_root, split_spec
-
-TRACES = pytest.StashKey[SharedTraces]()
-OF_TARGETS = ("optimizer", "data", "data_dir", "input_shape", "classes")  # what a test of a model says itself
-OBJECTS = ("model", "train_data", "test_data", "loss_fn", "optimizer", "training_step", "name")  # no marker has them
-
-
-# ---- the settings ------------------------------------------------------------------------------------------------
 
 
 def configured(config: pytest.Config) -> dict[str, Any]:
@@ -41,7 +28,7 @@ def configured(config: pytest.Config) -> dict[str, Any]:
     for name, _, _ in OPTIONS:
         key = f"gradcheck_{name.replace('-', '_')}"
         given, shown = config.getoption(key), f"--gradcheck-{name}"
-        if given is None:
+        if given is None and name not in TYPED_ONLY:
             shown = key
             try:
                 given = config.getini(key)
@@ -49,13 +36,27 @@ def configured(config: pytest.Config) -> dict[str, Any]:
                 raise UsageError(f"{key} in {config.inipath or 'the ini file'} does not fit: {error}") from error
         if given is not None:
             found[_IN_SCAN.get(name, name.replace("-", "_"))] = _READERS.get(name, _text)(given, shown)
+            if name == "baseline":  # as it was typed, or as it stands in the file
+                folder = config.rootpath if shown == key else config.invocation_params.dir
+                found[name] = folder / Path(found[name]).expanduser()
     return found
 
 
-def validate(config: pytest.Config) -> TargetScan:
-    """What command line and ini file say of a TARGET. Raises pytest.UsageError, which ends the run with a sentence."""
+def validate(config: pytest.Config, targets: Sequence[str] = ()) -> None:
+    """Raise pytest.UsageError, which ends the run with a sentence, if the settings mean nothing for these TARGETs."""
     try:
-        return TargetScan.of(configured(config))
+        given = configured(config)
+        for folder in {project.folder_of(target) for target in targets} or {config.rootpath}:
+            scan = Scan.of(given, folder)
+            if scan.updates and config.getoption("numprocesses", None):
+                raise UsageError(
+                    "--gradcheck-update-baseline writes one file, which several processes would; leave -n out"
+                )
+            if scan.baseline is not None and scan.baseline.exists():
+                baselines.load(scan.baseline)
+            elif scan.baseline is not None and not scan.updates:
+                name = baselines.shown(scan.baseline)
+                raise UsageError(f"there is no baseline {name}; write it with --gradcheck-update-baseline")
     except GradcheckKitError as error:
         raise pytest.UsageError(f"gradcheck-kit: {error}") from None
 
@@ -96,6 +97,10 @@ def _text(given: Any, _: str) -> str:
     return str(given)
 
 
+def _flag(given: Any, _: str) -> bool:
+    return bool(given)
+
+
 def selectors(given: str | Sequence[str], shown: str) -> tuple[str, ...]:
     """Codes and names, also from a text with commas."""
     texts = [given] if isinstance(given, str) else list(given)
@@ -127,7 +132,8 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "amp": _one_of("bf16", "fp16"),
     "optimizer": _one_of("sgd", "adam", "adamw"),
     "fail-on": _one_of("error", "warning"),
-    "quick": lambda given, _: bool(given),
+    "quick": _flag,
+    "update-baseline": _flag,
     "select": selectors,
     "ignore": selectors,
     "set": _rule_options,
@@ -145,12 +151,13 @@ def marked(item: pytest.Item, allowed: Sequence[str]) -> dict[str, Any]:
                 f"the marker gradcheck of {item.name} has {marker.args[0]!r} without a name; "
                 'write it as gradcheck(select="GK1", steps=20)'
             )
-        _known(marker.kwargs, allowed, f"the marker gradcheck of {item.name}")
+        refuse_unknown(marker.kwargs, allowed, f"the marker gradcheck of {item.name}")
         found = {**marker.kwargs, **found}
     return found
 
 
-def _known(given: Mapping[str, Any], allowed: Sequence[str], whose: str) -> None:
+def refuse_unknown(given: Mapping[str, Any], allowed: Sequence[str], whose: str) -> None:
+    """Raise UsageError for a name that is not allowed, with the nearest that is."""
     for name in given:
         if name not in allowed:
             near = difflib.get_close_matches(name, allowed, n=1)
@@ -159,127 +166,51 @@ def _known(given: Mapping[str, Any], allowed: Sequence[str], whose: str) -> None
 
 
 @dataclass(frozen=True, slots=True)
-class TargetScan:
-    """How a TARGET is probed and judged."""
+class Scan:
+    """How something is probed and judged."""
 
     probe: ProbeSettings
     rules: tuple[Rule, ...]
     options: Mapping[str, Mapping[str, OptionValue]]
     fail_on: Severity
+    project: Settings  # of pyproject.toml; its baseline is below
+    baseline: Path | None
+    updates: bool  # the baseline
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> TargetScan:
-        """From settings in the words of `gradcheck_kit.scan`. Raises UsageError."""
-        known = plugins.all_rules()
-        options = {plugins.find_rule(known, n).name: dict(v) for n, v in (given.get("options") or {}).items()}
+    def of(cls, given: Mapping[str, Any], folder: Path) -> Scan:
+        """From settings in the words of `gradcheck_kit.scan`, and those that pyproject.toml has for a folder.
+
+        Raises UsageError or SettingsError.
+        """
+        path = project.find(folder)
+        known = project.known_rules(path)
+        file = Settings() if path is None else project.load(path, known)
+        options = {name: dict(values) for name, values in file.options.items()}
+        for name, values in (given.get("options") or {}).items():
+            options.setdefault(plugins.find_rule(known, name).name, {}).update(values)
         if given.get("min_accuracy") is not None:
             options.setdefault("eval-accuracy", {})["min-accuracy"] = given["min_accuracy"]
+        select, ignore = (selectors(given.get(name) or (), name) for name in ("select", "ignore"))
+        baseline, updates = given.get("baseline") or file.baseline, bool(given.get("update_baseline"))
+        if updates and baseline is None:
+            raise UsageError(
+                "--gradcheck-update-baseline needs a file; add --gradcheck-baseline gradcheck-baseline.json"
+            )
+        names = [field.name for field in fields(ProbeSettings)]
+        set_here = {name: given[name] for name in names if given.get(name) is not None}
+        set_there = {name: value for name in names if (value := getattr(file, name, None)) is not None}
+        if "data_dir" in set_there:
+            set_there["data_dir"] = str(set_there["data_dir"])
+        probe = ProbeSettings(**{**set_there, **set_here})
+        if probe.steps < 1:
+            raise UsageError(f"steps is {probe.steps}; use at least 1")
         return cls(
-            ProbeSettings(**{f.name: given[f.name] for f in fields(ProbeSettings) if f.name in given}),
-            plugins.select(known, given.get("select"), given.get("ignore") or ()),
+            probe,
+            project.selected(known, file, select, ignore, ()),
             options,
-            given.get("fail_on", "error"),
+            given.get("fail_on") or file.fail_on or "error",
+            file,
+            baseline,
+            updates,
         )
-
-
-# ---- the scan ----------------------------------------------------------------------------------------------------
-
-
-def scan_in_test(
-    request: pytest.FixtureRequest, model: Any, train_data: Any, *, check: bool, arguments: dict[str, Any]
-) -> Report:
-    """The report on a model or a TARGET. Fails the test where there is none, or where `check` and it is no pass."""
-    __tracebackhide__ = True
-    failure = ""
-    try:
-        report = _scan(request, model, train_data, arguments)
-    except GradcheckKitError as error:
-        failure = str(error)
-    if failure:  # outside of the handler: pytest would show both exceptions
-        pytest.fail(failure, pytrace=False)
-    name = report.trace.header.name
-    if check and not report.passed:
-        pytest.fail(f"{name}: {conclusion(report)}\n\n{report}".rstrip(), pytrace=False)
-    for outcome in report.of("warned") if check else ():
-        request.node.user_properties.append((WARNING, f"{request.node.nodeid}: {in_short(report, outcome)}"))
-    return report
-
-
-def _scan(request: pytest.FixtureRequest, model: Any, train_data: Any, arguments: dict[str, Any]) -> Report:
-    scan, config = _scanners()[0], request.config
-    signature = list(inspect.signature(scan).parameters)
-    _known(arguments, signature[2:], "gradcheck_scan")
-    from_markers = marked(request.node, [name for name in signature if name not in OBJECTS])
-    given = {**configured(config), **from_markers, **arguments}
-    for name in ("select", "ignore"):
-        if given.get(name) is not None:
-            given[name] = selectors(given[name], name)
-    if isinstance(model, str):
-        objects = [name for name in OBJECTS[1:] if name in arguments] + ["train_data"] * (train_data is not None)
-        if objects:
-            raise UsageError(f"gradcheck_scan({model!r}) is given {objects[0]}; the TARGET brings its own")
-        return scan_spec(config, model, TargetScan.of(given))
-    mine = {k: v for k, v in given.items() if k not in OF_TARGETS or k in from_markers or k in arguments}
-    with sharing(traces(config)):
-        return scan(model, train_data, **mine)
-
-
-def scan_spec(config: pytest.Config, spec: str, settings: TargetScan, rules: Sequence[Rule] | None = None) -> Report:
-    """The report on a TARGET, of these rules or of all that the settings select."""
-    scan_target = _scanners()[1]
-    with sharing(traces(config)), _inside(config.invocation_params.dir), _forgetting(spec):
-        return scan_target(
-            spec,
-            settings.probe,
-            rules=settings.rules if rules is None else rules,
-            options=settings.options,
-            fail_on=settings.fail_on,
-        )
-
-
-def traces(config: pytest.Config) -> SharedTraces:
-    return config.stash.setdefault(TRACES, SharedTraces())
-
-
-def in_short(report: Report, outcome: Outcome) -> str:
-    """A finding in a line."""
-    cause = next((c for c in report.causes if outcome in report.explained_by(c)), None)
-    explained = f" (explained by {cause.rule.code})" if cause else ""
-    return f"{outcome.rule.code} {outcome.rule.name}: {first_sentence(outcome.findings[0].message)}{explained}"
-
-
-def _scanners() -> tuple[Callable[..., Report], Callable[..., Report]]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torch says while it is imported is nothing that a test can mend
-        from gradcheck_kit.probe import scan, scan_target
-    return scan, scan_target
-
-
-@contextlib.contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    """A TARGET is relative to where pytest was started, wherever a test has gone."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-
-
-@contextlib.contextmanager
-def _forgetting(spec: str) -> Iterator[None]:
-    """Import paths come back. Of a file in no package the modules beside it are forgotten: another's may be called so.
-
-    Two folders with a model.py and a layers.py each would share the first one's layers otherwise.
-    """
-    paths, modules = list(sys.path), set(sys.modules)
-    try:
-        yield
-    finally:
-        sys.path[:] = paths
-        path = None if spec.startswith("torchvision:") else find_source(split_spec(spec)[0]).path
-        if path is not None and package_root(path) == path.parent:
-            for name in set(sys.modules) - modules:
-                file = getattr(sys.modules[name], "__file__", None)
-                if file and Path(file).is_relative_to(path.parent) and "site-packages" not in Path(file).parts:
-                    del sys.modules[name]

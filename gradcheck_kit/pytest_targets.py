@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import pytest
 
 from gradcheck_kit.errors import GradcheckKitError, TargetError, UsageError
 from gradcheck_kit.pytest_plugin import CAUSE, WARNING
-from gradcheck_kit.pytest_settings import TargetScan, in_short, scan_spec, validate
+from gradcheck_kit.pytest_scan import in_short, scan_of, scan_spec
+from gradcheck_kit.pytest_settings import Scan, validate
 from gradcheck_kit.render.text import render_outcome
 from gradcheck_kit.report import Outcome, Report
 from gradcheck_kit.rule import Rule, listed
@@ -26,7 +28,6 @@ from gradcheck_kit.target.source import find_source, split_spec
 class Collection:
     """The part of the plugin that is registered where there are models to check."""
 
-    settings: TargetScan
     specs: dict[str, Path | None]  # TARGETs as typed, and their files
     files: set[Path]  # of the ini file
     folder: Path  # where pytest was started
@@ -35,15 +36,15 @@ class Collection:
     @classmethod
     def of(cls, config: pytest.Config) -> Collection:
         """What the command line and the ini file ask for; imports no torch. Raises pytest.UsageError."""
-        settings = validate(config)
         try:
             specs = {spec: _file(spec) for spec in dict.fromkeys(config.getoption("gradcheck") or ())}
             files = set(_matching(config))
         except GradcheckKitError as error:
             raise pytest.UsageError(f"gradcheck-kit: {error}") from None
+        validate(config, [*specs, *map(str, files)])
         if specs and _runs_alone(config):
             config.args, config.args_source = [], pytest.Config.ArgsSource.ARGS
-        return cls(settings, specs, files, config.invocation_params.dir)
+        return cls(specs, files, config.invocation_params.dir)
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         wanted = file_path in self.files or file_path in self.specs.values()
@@ -148,8 +149,12 @@ class GradcheckTarget(pytest.Collector):
         node.collection, node.spec = collection, spec
         return node
 
+    @cached_property
+    def settings(self) -> Scan:
+        return scan_of(self.config, self.spec)
+
     def collect(self) -> Iterable[pytest.Item]:
-        for rule in self.collection.settings.rules:
+        for rule in self.settings.rules:
             yield GradcheckItem.of(self, rule)
 
     def examine(self, item: GradcheckItem) -> Report:
@@ -159,7 +164,7 @@ class GradcheckTarget(pytest.Collector):
                 raise _skipped(f"not probed: {self.stopped[1]} (see {self.stopped[0]})")
             rules = [i.rule for i in self.session.items if isinstance(i, GradcheckItem) and i.parent is self]
             try:
-                self.report = scan_spec(self.config, self.spec, self.collection.settings, rules)
+                self.report = scan_spec(self.config, self.spec, self.settings, rules, tell=item)
             except BaseException as error:
                 self.stopped = (item.nodeid, (str(error) or type(error).__name__).splitlines()[0])
                 raise
@@ -195,6 +200,8 @@ class GradcheckItem(pytest.Item):
         if outcome.status == "skipped":
             raise _skipped(outcome.reason)
         if outcome.status == "passed":
+            if outcome.silenced == "known":
+                pytest.xfail(f"known: {in_short(report, outcome)}")
             return
         if outcome.status == "error":
             pytest.fail(_crash(outcome, verbose=self.config.get_verbosity() > 0), pytrace=False)

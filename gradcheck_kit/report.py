@@ -4,28 +4,67 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from gradcheck_kit.rule import Finding, OptionValue, Rule, Severity, Skip
 from gradcheck_kit.trace import Trace, encode
 
 Status = Literal["passed", "failed", "warned", "skipped", "error"]
+RAN: tuple[Status, ...] = ("passed", "failed", "warned")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one rule said. `reason` is why it was skipped, or how it crashed."""
+    """What one rule said. `reason` is why it was skipped, or how it crashed.
+
+    Findings that a baseline knows are among `findings`, marked so; `ignored` are those that the settings left out. The
+    status is that of the other findings: a rule that found nothing but such has passed.
+    """
 
     rule: Rule
     status: Status
     findings: tuple[Finding, ...] = ()
     reason: str = ""
     traceback: BaseException | None = field(default=None, compare=False, repr=False)
+    ignored: tuple[Finding, ...] = ()
 
     @property
     def hit(self) -> bool:
         return self.status in ("failed", "warned")
+
+    @property
+    def new(self) -> tuple[Finding, ...]:
+        """The findings that no baseline knows: all of them, where there is none."""
+        return tuple(f for f in self.findings if not f.known)
+
+    @property
+    def known(self) -> tuple[Finding, ...]:
+        return tuple(f for f in self.findings if f.known)
+
+    @property
+    def silenced(self) -> Literal["", "known", "ignored"]:
+        """Why a rule that found something is no hit; "" when it is one, or found nothing."""
+        if self.hit or self.status not in RAN:
+            return ""
+        return "known" if self.findings else "ignored" if self.ignored else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What stays of a finding from run to run: its rule and where it is, and no measured value."""
+
+    code: str
+    rule: str
+    places: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The baseline that marked what is known. `stale` are its entries that nothing was found for any more."""
+
+    path: str
+    stale: tuple[Fingerprint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +75,8 @@ class Report:
     outcomes: tuple[Outcome, ...]
     seconds: float
     fail_on: Severity = "error"
+    settings: str = ""  # the file whose settings were in force
+    baseline: Comparison | None = None
 
     def of(self, status: Status) -> tuple[Outcome, ...]:
         return tuple(o for o in self.outcomes if o.status == status)
@@ -53,7 +94,7 @@ class Report:
     @property
     def exit_status(self) -> int:
         """0: nothing failed. 1: a finding at or above `fail_on`. 2: no verdict: a rule crashed, or none ran."""
-        if self.of("error") or not any(o.status in ("passed", "failed", "warned") for o in self.outcomes):
+        if self.of("error") or not any(o.status in RAN for o in self.outcomes):
             return 2
         return 1 if self.failed else 0
 
@@ -67,17 +108,33 @@ class Report:
         below = _reach(outcome.rule.code, self.outcomes) - {outcome.rule.code}
         return tuple(o for o in self.outcomes if o.hit and o.rule.code in below)
 
+    def silenced_causes(self, outcome: Outcome) -> tuple[Outcome, ...]:
+        """What explains this one and is no headline, for its findings are known or ignored."""
+        return tuple(o for o in self.outcomes if o.silenced and outcome.rule.code in _reach(o.rule.code, self.outcomes))
+
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values, schema 1."""
         summary: dict[str, Any] = {status: len(self.of(status)) for status in get_args(Status)}
+        for name, count in self.set_aside.items():
+            summary |= {name: count} if count else {}
         header = self.trace.header
         return {
             "schema": 1,
             "tool": {"name": "gradcheck-kit", "version": header.tool_version},
             "target": encode(header),
             "summary": {**summary, "seconds": round(self.seconds, 2)},
+            **({"settings": self.settings} if self.settings else {}),
+            **({"baseline": encode(self.baseline)} if self.baseline else {}),
             "causes": [{"code": o.rule.code, "rule": o.rule.name} for o in self.causes],
-            "outcomes": [_outcome(o) for o in self.outcomes],
+            "outcomes": [_outcome(o, self.silenced_causes(o) if o.hit else ()) for o in self.outcomes],
+        }
+
+    @property
+    def set_aside(self) -> dict[str, int]:
+        """How many findings a baseline knows, and how many the settings left out."""
+        return {
+            "known": sum(len(o.known) for o in self.outcomes),
+            "ignored": sum(len(o.ignored) for o in self.outcomes),
         }
 
     def to_json(self, indent: int | None = 2) -> str:
@@ -95,24 +152,29 @@ class Report:
         return render_text(self)
 
 
-def _outcome(outcome: Outcome) -> dict[str, Any]:
+def _outcome(outcome: Outcome, silenced: Sequence[Outcome]) -> dict[str, Any]:
+    explained = [{"code": o.rule.code, "rule": o.rule.name, "findings": o.silenced} for o in silenced]
     return {
         "code": outcome.rule.code,
         "rule": outcome.rule.name,
         "status": outcome.status,
         "severity": outcome.rule.severity,
         "reason": outcome.reason,
-        "findings": [
-            {
-                "where": f.where,
-                "message": f.message,
-                "severity": f.severity or outcome.rule.severity,
-                "evidence": encode(dict(f.evidence)),
-                "fixes": [{"text": text} for text in f.fixes],
-                **({"profile": encode(f.profile)} if f.profile else {}),
-            }
-            for f in outcome.findings
-        ],
+        "findings": [_finding(f, outcome.rule) for f in outcome.findings],
+        **({"ignored": [_finding(f, outcome.rule) for f in outcome.ignored]} if outcome.ignored else {}),
+        **({"explained_by": explained} if explained else {}),
+    }
+
+
+def _finding(finding: Finding, rule: Rule) -> dict[str, Any]:
+    return {
+        "where": finding.where,
+        "message": finding.message,
+        "severity": finding.severity or rule.severity,
+        "evidence": encode(dict(finding.evidence)),
+        "fixes": [{"text": text} for text in finding.fixes],
+        **({"profile": encode(finding.profile)} if finding.profile else {}),
+        **({"known": True} if finding.known else {}),
     }
 
 
@@ -143,10 +205,17 @@ def _judge(rule: Rule, trace: Trace, options: Mapping[str, OptionValue]) -> Outc
     except Exception as error:  # noqa: BLE001  # whatever a rule does wrong, the other rules still report
         reason = f"rule {rule.name} of {rule.plugin} crashed: {type(error).__name__}: {error}"
         return Outcome(rule, "error", reason=reason, traceback=error)
-    if not findings:
-        return Outcome(rule, "passed")
-    severities = {f.severity or rule.severity for f in findings}
-    return Outcome(rule, "failed" if "error" in severities else "warned", findings)
+    return Outcome(rule, _status(rule, findings), findings)
+
+
+def _status(rule: Rule, findings: Iterable[Finding]) -> Status:
+    severities = {f.severity or rule.severity for f in findings if not f.known}
+    return "failed" if "error" in severities else "warned" if severities else "passed"
+
+
+def with_findings(outcome: Outcome, findings: tuple[Finding, ...]) -> Outcome:
+    """The outcome with these findings in place of its own, and the status that they make."""
+    return replace(outcome, findings=findings, status=_status(outcome.rule, findings))
 
 
 def _reach(code: str, outcomes: Sequence[Outcome]) -> set[str]:

@@ -45,6 +45,9 @@ class Finding:
 
     `message` gives the measured value and the limit; `fixes` are imperatives that name the user's own layers.
     `severity` overrides the rule's own: a symptom without harm is a warning.
+    `places` are all the places it is about where `where` is one of several, the worst or the first: which one that is
+    may differ from seed to seed. Baselines and per-module ignores look at all of them.
+    `known` is set by a baseline and never by a rule: it was there before.
     """
 
     where: str
@@ -53,6 +56,8 @@ class Finding:
     fixes: tuple[str, ...]
     severity: Severity | None = None
     profile: tuple[Bar, ...] = ()
+    places: tuple[str, ...] = ()
+    known: bool = False
 
 
 def listed(names: Iterable[str], most: int = 9) -> str:

@@ -14,10 +14,10 @@ from gradcheck_kit import testing
 PACKAGE = Path(__file__).parent.parent / "gradcheck_kit"
 ROOMS = [  # floor by floor; a room may import from its own floor and from those below
     {"errors", "facts", "trace"},
-    {"rule", "report", "testing"},
+    {"rule", "report", "testing", "places", "baseline"},
     {"rules"},
     {"observe", "experiments", "target", "render", "hookspecs", "plugins", "settings"},
-    {"shared_traces", "probe", "cli", "pytest_plugin", "pytest_settings", "pytest_targets"},
+    {"shared_traces", "probe", "cli", "pytest_plugin", "pytest_settings", "pytest_scan", "pytest_targets"},
 ]
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 SEAMS = {
@@ -104,7 +104,7 @@ def saved(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], ["rules"], ["explain", "GK101"], ["plugins"], ["report"], ["scan", "-h"]]
+    "command", [["--help"], ["rules"], ["explain", "GK101"], ["plugins"], ["settings"], ["report"], ["scan", "-h"]]
 )
 def test_it_imports_no_torch(command, saved):
     arguments = [*command, saved, "--exit-zero"] if command == ["report"] else command

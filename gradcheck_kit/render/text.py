@@ -12,10 +12,10 @@ import click
 
 from gradcheck_kit.facts import Training
 from gradcheck_kit.report import Outcome, Report
-from gradcheck_kit.rule import GROUPS, Bar, Finding
+from gradcheck_kit.rule import GROUPS, Bar, Finding, listed
 
 LEFT_OUT = "left out by --quick"  # the reason of experiments that take long
-LETTERS = {"passed": ".", "failed": "F", "warned": "w", "skipped": "s", "error": "E"}
+LETTERS = {"passed": ".", "failed": "F", "warned": "w", "skipped": "s", "error": "E", "known": "k", "ignored": "i"}
 COLORS = {"passed": "green", "failed": "red", "warned": "yellow", "skipped": "cyan", "error": "magenta"}
 MOST_FINDINGS = 5  # of one rule, without -v
 MOST_BARS = 14
@@ -29,7 +29,7 @@ def render_text(
     `quiet` keeps what decides the verdict, `verbose` adds reasons of skips, every block in full, and tracebacks.
     """
     page = _Page(report, quiet, verbose, color, max(width, 40))
-    sections = [page.causes(), page.explained(), page.crashes()]
+    sections = [page.causes(), page.explained(), page.silenced(), page.crashes()]
     if not quiet:
         sections = [page.header(), page.groups(), page.skips(), *sections]
     texts = ["\n".join(line.rstrip() for line in section) for section in sections]
@@ -74,6 +74,13 @@ class _Page:
         yield from self.wrap(about, "watched " if watched else "probe   ")
         for clause in h.supplied:
             yield from self.wrap(clause, "note    ")
+        counts = self.report.set_aside
+        if self.report.settings:
+            ignored = counted(counts["ignored"], "finding") + " ignored" if counts["ignored"] else ""
+            yield from self.wrap("; ".join(filter(None, (self.report.settings, ignored))), "settings ")
+        if self.report.baseline is not None:
+            known = f"{counts['known']} known, {len(self.report.baseline.stale)} stale"
+            yield from self.wrap(f"{self.report.baseline.path}: {known}", "baseline ")
 
     def groups(self) -> Iterator[str]:
         """A letter per rule, a line per group."""
@@ -85,7 +92,9 @@ class _Page:
         for code, outcomes in sorted(groups.items(), key=lambda item: not item[0].startswith("GK")):
             room = self.width - column - 3
             for start in range(0, len(outcomes), room):
-                letters = [self.paint(LETTERS[o.status], o.status) for o in outcomes[start : start + room]]
+                letters = [
+                    self.paint(LETTERS[o.silenced or o.status], o.status) for o in outcomes[start : start + room]
+                ]
                 title = "" if start else shorten(titles[code], column)
                 yield f"{title:{column}}   {''.join(letters)}"
 
@@ -116,14 +125,17 @@ class _Page:
         yield from self.body(outcome)
 
     def body(self, outcome: Outcome) -> Iterator[str]:
-        most = len(outcome.findings) if self.verbose else MOST_FINDINGS
-        for i, finding in enumerate(outcome.findings[:most]):
+        most = len(outcome.new) if self.verbose else MOST_FINDINGS
+        for i, finding in enumerate(outcome.new[:most]):
             yield from [""] * (i > 0)
             yield from self.finding(finding)
-        if len(outcome.findings) > most:
-            yield from ["", f"... and {len(outcome.findings) - most} more; -v shows them all"]
+        if len(outcome.new) > most:
+            yield from ["", f"... and {len(outcome.new) - most} more; -v shows them all"]
         if explained := self.report.explained_by(outcome):
             yield from self.wrap(", ".join(f"{o.rule.code} {o.rule.name}" for o in explained), "explains ")
+        if silenced := self.report.silenced_causes(outcome):
+            names = ", ".join(f"{o.rule.code} {o.rule.name}, which is {o.silenced}" for o in silenced)
+            yield from self.wrap(names, "explained by ")
         yield f"more     gradcheck-kit explain {outcome.rule.code}"
 
     def rule_line(self, outcome: Outcome) -> str:
@@ -146,9 +158,26 @@ class _Page:
         causes = self.report.causes
         for outcome in self.shown(o for o in self.report.outcomes if o.hit and o not in causes and not self.verbose):
             cause = next((c for c in causes if outcome in self.report.explained_by(c)), causes[0])
-            message = first_sentence(outcome.findings[0].message)
+            message = first_sentence(outcome.new[0].message)
             text = f"{outcome.rule.code} {outcome.rule.name}  {message} (explained by {cause.rule.code})"
             yield from self.wrap(text, "also  ")
+
+    def silenced(self) -> Iterator[str]:
+        """A line or two for each finding that a baseline knows, for each entry that is stale; ignored ones with -v."""
+        if self.quiet:
+            return
+        for outcome in self.report.outcomes:
+            told = [(f, "known  ") for f in outcome.known] + [(f, "ignored  ") for f in outcome.ignored if self.verbose]
+            for finding, lead in told:
+                message = finding.message if self.verbose else first_sentence(finding.message)
+                place = finding.where or "the model"
+                yield from self.wrap(f"{outcome.rule.code} {outcome.rule.name} at {place}: {message}", lead)
+        baseline = self.report.baseline
+        for entry in baseline.stale if baseline else ():
+            what = f"{entry.code} {entry.rule} at {listed(place or 'the model' for place in entry.places)}"
+            yield from self.wrap(f"{what}: no longer found", "stale  ")
+        if baseline and baseline.stale:
+            yield from self.wrap(f"--write-baseline {baseline.path} leaves out what is stale", " " * 7)
 
     def crashes(self) -> Iterator[str]:
         for i, outcome in enumerate(self.report.of("error")):
@@ -165,8 +194,11 @@ class _Page:
     # -- the last line --
 
     def verdict(self) -> str:
-        words = {"failed": "failed", "warned": "warned", "error": "crashed", "passed": "passed", "skipped": "skipped"}
-        counts = {status: sum(o.status == status for o in self.report.outcomes) for status in words}
+        words = {
+            "failed": "failed", "warned": "warned", "error": "crashed", "known": "known", "ignored": "ignored",
+            "passed": "passed", "skipped": "skipped",
+        }  # fmt: skip
+        counts = {status: sum((o.silenced or o.status) == status for o in self.report.outcomes) for status in words}
         parts = [f"{counts[s]} {word}" for s, word in words.items() if counts[s] or s == "passed"]
         counted = f"{', '.join(parts)} in {self.report.seconds:.1f} s"
         worst = next((s for s in ("error", "failed", "warned") if counts[s]), "passed")
@@ -181,7 +213,7 @@ class _Page:
             return [f"no verdict: {crashed[0].rule.code} crashed" if crashed else "no verdict: no rule ran"]
         worst = [o for o in self.report.causes if o.status == self.report.causes[0].status]
         if not worst:
-            return ["no findings"]
+            return ["no new findings" if self.report.set_aside["known"] else "no findings"]
         first, *others = (f"{o.rule.code} {o.rule.name}" for o in worst)
         if not others:
             return [f"cause: {first}", first, f"cause: {worst[0].rule.code}"]
@@ -245,6 +277,10 @@ def bars(profile: Sequence[Bar], width: int = 80) -> Iterator[str]:
         yield f"  {places[i]:>{columns[0]}}  {kinds[i]:{columns[1]}}  {value:>8}  |{'#' * length(bar.value)}"
     if logarithmic:
         yield f"{'log scale':>{sum(columns) + 14}}"
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)
 
 
 def wrapped(text: str, width: int) -> list[str]:

@@ -54,6 +54,7 @@ def bad_initialization(
         fixes=tuple(_fixes(odd)),
         severity="warning" if not harm or training.synthetic else None,
         profile=tuple(Bar(w.name, f"std / {w.proposed:.2g}", w.std / w.proposed) for w in initialization.weights),
+        places=tuple(w.layer for w in odd),
     )
 
 

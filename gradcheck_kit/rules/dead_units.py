@@ -45,6 +45,7 @@ def dead_units(training: Training, *, share: float = 0.5) -> Iterator[Finding]:
         fixes=tuple(_fixes(training, dead, born_dead=born_dead)),
         severity=None if harm else "warning",
         profile=tuple(Bar(a.name, a.function, a.dead_share) for a in judged) if len(judged) > 1 else (),
+        places=tuple(a.name for a in dead),
     )
 
 

@@ -39,7 +39,7 @@ def duplicate_batches(data: DataSummary, *, p: float = 1e-6) -> Iterator[Finding
     pairs = [f"{i} (as {data.same_as[i]})" for i in copies]
     chosen = {"sequential": "in order", "shuffled": "shuffled"}.get(data.order)
     yield Finding(
-        where=data.source,
+        where=data.source.partition(":")[0],
         message=f"{len(copies)} of the first {data.batches} batches of an epoch equal an earlier one to the last bit: "
         f"{listed(pairs, 6)}" + (f", though the loader reads its {data.dataset_size:,} samples {chosen}." if chosen and
         data.dataset_size else "."),
@@ -62,7 +62,7 @@ def _in_turn(same_as: tuple[int, ...]) -> bool:
 
 def _of_samples(data: DataSummary) -> Finding:
     return Finding(
-        where=data.source,
+        where=data.source.partition(":")[0],
         message=f"All {data.samples:,} samples of the first {data.batches} batches are one and the same"
         + (f", of a data set that says it has {data.dataset_size:,}." if data.dataset_size else "."),
         evidence={"distinct": 1, "samples": data.samples, "limit": 2},
@@ -78,7 +78,7 @@ def _varies(data: DataSummary) -> bool:
 
 def _of_workers(data: DataSummary) -> Finding:
     return Finding(
-        where=data.source,
+        where=data.source.partition(":")[0],
         message="Every worker of the loader yields the same samples: workers 0 and 1 begin with equal ones, so each "
         "sample comes once per worker in every epoch.",
         evidence={"distinct_workers": 1, "limit": 2},

@@ -90,4 +90,5 @@ def _finding(
         evidence={"left": [h.name for h in left], "differing": eval_mode.differing, "limit": 0},
         fixes=fixes,
         severity="warning" if warn else None,
+        places=tuple(h.name or "model" for h in left),
     )

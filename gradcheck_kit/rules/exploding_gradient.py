@@ -54,7 +54,8 @@ def exploding_gradient(training: Training, *, ratio: float = 70.0) -> Iterator[F
         fixes.append(f"Or normalise between layers: LayerNorm or BatchNorm after {listed(layers[:-1] or layers)}.")
     evidence = {"ratio": depth, "growth": growth, "limit": ratio}
     bars = tuple(Bar(o.module, o.module_type, norm) for o, norm in profile) if started_high else ()
-    yield Finding(where, message, evidence, tuple(fixes), profile=bars)
+    # Whether it grows over depth or over steps, it is the whole model's, and chance may decide which shows.
+    yield Finding(where, message, evidence, tuple(fixes), profile=bars, places=("",))
 
 
 def _initialiser(training: Training, layers: list[str]) -> str:

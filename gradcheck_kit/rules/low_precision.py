@@ -50,6 +50,7 @@ def low_precision(
                 "the loss and divides the gradient.",
                 "Use bfloat16 (model.to(torch.bfloat16)), which has the range of float32.",
             ),
+            places=low.layers,
         )
     if rounds:
         yield Finding(
@@ -62,4 +63,5 @@ def low_precision(
                 f"Keep {names} in float32 and compute in {low.dtype} under torch.autocast: then small updates add up.",
                 "Use an optimizer that keeps a float32 copy of the weights or rounds stochastically.",
             ),
+            places=low.layers,
         )

@@ -53,6 +53,7 @@ def no_gradient(training: Training, wiring: Wiring | None) -> Iterator[Finding]:
             evidence={"parameters": [p.name for p in loose]},
             fixes=(f"Use the output of {layers}, or remove {layers}.",),
             severity="warning",
+            places=tuple(dict.fromkeys(p.layer or p.name for p in loose)),
         )
     busy = [p for p in trainable if p.layer in ran]
     unused = [p for p in resting if not _has_busy_twin(p, busy)]
@@ -67,6 +68,7 @@ def no_gradient(training: Training, wiring: Wiring | None) -> Iterator[Finding]:
                 "requires_grad_(False).",
             ),
             severity="warning",
+            places=tuple(dict.fromkeys(p.layer for p in unused)),
         )
 
 
@@ -124,6 +126,7 @@ def _cut_off(training: Training, cut: list[ParameterRecord]) -> Iterator[Finding
         fixes=tuple(_fixes(training, cut, border, exactly_zero=exactly_zero)),
         # Where no output was seen (a compiled model), a layer that never ran cannot be told from one that is cut off.
         severity="warning" if not training.outputs or (exactly_zero and (harmless or no_weight)) else None,
+        places=tuple(dict.fromkeys(p.layer or p.name for p in cut)),
     )
 
 

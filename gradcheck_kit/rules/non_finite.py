@@ -42,6 +42,8 @@ def non_finite(training: Training) -> Iterator[Finding]:
     after = f" Everything up to {origin.after} was finite." if origin.after else ""
     yield Finding(
         where=origin.where or origin.kind,
+        # Which layer overflows first in a run that diverges is chance.
+        places=("loss",) if origin.step > 0 and origin.kind not in ("input", "target") else (),
         message=f"The first tensor that is not finite is {place}, {step}: {share} is {WORDS[origin.value]}.{after}",
         evidence={"step": origin.step, "kind": origin.kind, "value": origin.value, "share": origin.share},
         fixes=tuple(_fixes(origin)),

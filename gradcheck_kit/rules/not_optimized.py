@@ -36,4 +36,5 @@ def not_optimized(wiring: Wiring) -> Iterator[Finding]:
         f"which owns {owned}: those of {layers}.{foreign}",
         evidence={"parameters": [p.name for p in forgotten], "foreign_parameters": wiring.foreign_parameters},
         fixes=tuple(fixes),
+        places=tuple(dict.fromkeys(p.layer or p.name for p in forgotten)),
     )

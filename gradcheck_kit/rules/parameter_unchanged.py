@@ -43,6 +43,7 @@ def parameter_unchanged(training: Training) -> Iterator[Finding]:
             else "Raise the learning rate until an update is more than a rounding error of the weight, or keep the "
             "weights in float32: in half precision small updates are rounded away.",
         ),
+        places=tuple(dict.fromkeys(p.layer or p.name for p in still)),
     )
 
 

@@ -39,6 +39,7 @@ def saturated_activation(training: Training, *, share: float = 0.5) -> Iterator[
         fixes=tuple(_fixes(training, worst, flat, from_start=from_start)),
         severity=None if harm else "warning",
         profile=tuple(Bar(a.name, a.function, a.saturated_share) for a in bounded) if len(bounded) > 1 else (),
+        places=tuple(a.name for a in flat),
     )
 
 

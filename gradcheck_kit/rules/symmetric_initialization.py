@@ -70,4 +70,5 @@ def _finding(layers: list[EqualUnits], message: str, limit: float, *, warning: b
             f"{first.layer_type}'s default, or call nn.init.kaiming_normal_(weight).",
         ),
         severity="warning" if warning else None,
+        places=tuple(names),
     )

@@ -33,6 +33,7 @@ def train_eval_gap(gap: ModeGap, training: Training, *, ratio: float = 1.5) -> I
     small = gap.samples < 16
     yield Finding(
         where=gap.layers[0] or "model",
+        places=tuple(name or "model" for name in gap.layers),
         message=f"On {len(gap.by_batch)} training batches of {gap.samples} the loss is {before:.3g} with {places} "
         f"({gap.layer_type}) in training mode and {after:.3g} in evaluation mode, {after / before:.1f} times as much "
         f"(up to {ratio:g} is healthy), though the running statistics were averaged anew.",

@@ -41,4 +41,5 @@ def _finding(modules: list[UnregisteredModule], harm: str, severity: str | None)
         evidence={"modules": [m.where for m in modules], "parameters": parameters},
         fixes=(fix,),
         severity="warning" if severity == "warning" else None,
+        places=tuple(dict.fromkeys(m.where for m in modules)),
     )

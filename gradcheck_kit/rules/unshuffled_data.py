@@ -33,7 +33,7 @@ def unshuffled_data(data: DataSummary, *, excess: float = 0.9, p: float = 1e-6) 
     pure = sum(1 for batch in data.label_batches if _purity(batch) >= 0.9)
     runs = len(set(map(_commonest, data.label_batches)))
     yield Finding(
-        where=data.source,
+        where=data.source.partition(":")[0],
         message=f"{pure} of the first {len(data.label_batches)} batches are of one class (nine samples in ten or more);"
         f" two samples of a batch are of the same class in {within:.0%} of cases, two samples of the whole data in "
         f"{whole:.0%}. The data is sorted by class and the loader does not shuffle.",

@@ -40,6 +40,7 @@ def vanishing_through_time(
         fixes=tuple(_fixes(worst, name)),
         severity="warning" if training.synthetic else None,
         profile=_bars(worst),
+        places=tuple(layer.layer for layer in time.layers if layer.ratio < ratio),
     )
 
 
