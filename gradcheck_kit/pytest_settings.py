@@ -49,9 +49,7 @@ def validate(config: pytest.Config, targets: Sequence[str] = ()) -> None:
         for folder in {project.folder_of(target) for target in targets} or {config.rootpath}:
             scan = Scan.of(given, folder)
             if scan.updates and config.getoption("numprocesses", None):
-                raise UsageError(
-                    "--gradcheck-update-baseline writes one file, which several processes would; leave -n out"
-                )
+                raise UsageError("--gradcheck-update-baseline writes one file, but -n makes several writers; use -n 0")
             if scan.baseline is not None and scan.baseline.exists():
                 baselines.load(scan.baseline)
             elif scan.baseline is not None and not scan.updates:

@@ -92,8 +92,8 @@ def test_a_model_file_is_a_test_per_rule_of_one_probe(models):
     assert "fix  1. Replace Sigmoid by ReLU in 1, 3, 5" in block
     assert "more     gradcheck-kit explain GK101" in block
     assert "cause    GK101 vanishing-gradient explains this: mend that first" in text
-    assert lines_with(first, "cause    models/broken.py: GK101 vanishing-gradient, which explains ")
-    assert lines_with(first, "warning  models/broken.py: GK205 loss-not-decreasing: ", "(explained by GK101)")
+    assert lines_with(first, "cause", "models/broken.py: GK101 vanishing-gradient, which explains ")
+    assert lines_with(first, "warning", "models/broken.py: GK205 loss-not-decreasing: ", "(explained by GK101)")
     assert "Traceback" not in text
 
     cases = {case.get("name"): case for case in ET.parse(models.path / "j.xml").iter("testcase")}
@@ -123,7 +123,7 @@ def test_workers_and_other_plugins_agree_with_it(models):
     assert lines_with(result, "FAILED", "models/broken.py::gradcheck::GK101-vanishing-gradient")
     assert lines_with(result, "PASSED", "models/healthy.py::gradcheck::GK102-exploding-gradient")
     assert lines_with(result, "PASSED", "test_other.py::test_nothing")
-    assert lines_with(result, "cause    models/broken.py: GK101 vanishing-gradient")
+    assert lines_with(result, "cause", "models/broken.py: GK101 vanishing-gradient")
     assert lines_with(result, "models/broken.py", "100%")  # coverage saw the file being loaded
     assert (models.path / "loaded.txt").read_text() == "loaded\n"  # one worker has all tests of a model
 
@@ -132,7 +132,7 @@ def test_a_warning_passes_and_is_told_unless_it_shall_fail(models):
     arguments = ("--gradcheck", "models/broken.py", "--gradcheck-select", "loss-not-decreasing", "-p", "no:randomly")
     told = models.runpytest_subprocess(*arguments)
     assert summary(told) == {"passed": 1}
-    assert lines_with(told, "warning  models/broken.py: GK205 loss-not-decreasing: ")
+    assert lines_with(told, "warning", "models/broken.py: GK205 loss-not-decreasing: ")
     failed = models.runpytest_subprocess(*arguments, "--gradcheck-fail-on=warning", "--gradcheck-steps=20")
     assert summary(failed) == {"failed": 1}
     assert lines_with(failed, "Over 20 steps")
@@ -146,6 +146,43 @@ def test_a_model_that_does_not_load_is_one_error_with_one_sentence(models):
     assert len(lines_with(result, "models/broken.py:2 raises TypeError: ")) == 2  # once, and in the short summary
     assert lines_with(result, "SKIPPED", "not probed: models/broken.py:2 raises TypeError")
     assert "Traceback" not in result.stdout.str()
+
+
+def test_findings_of_the_baseline_are_expected_and_pyproject_is_heard(models):
+    models.makepyprojecttoml("""
+        [tool.gradcheck-kit]
+        select = ["GK101", "GK103", "GK205"]
+        steps = 20
+        [tool.gradcheck-kit.per-module-ignores]
+        "loss" = ["GK205"]
+    """)
+    models.makepyfile(test_deep=DEEP)
+    options = ("--gradcheck=models/broken.py", "test_deep.py", "-rx", "-p", "no:randomly", "-p", "no:xdist")
+    baseline = "--gradcheck-baseline=known.json"
+    refused = models.runpytest_subprocess(*options, baseline)
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    assert "there is no baseline known.json; write it with --gradcheck-update-baseline" in refused.stderr.str()
+
+    written = models.runpytest_subprocess(*options, baseline, "--gradcheck-update-baseline")
+    assert summary(written) == {"passed": 3, "xfailed": 1}
+    assert lines_with(written, "baseline", "wrote 1 finding of models/broken.py:model to known.json")
+    assert lines_with(written, "baseline", "wrote 1 finding of test_deep.py::test_learns to known.json")
+
+    text = (models.path / "known.json").read_text()
+    (models.path / "known.json").write_text(text.replace("test_deep.py::test_learns", "elsewhere"))
+    compared = models.runpytest_subprocess(*options, baseline)
+    assert summary(compared) == {"passed": 2, "xfailed": 1, "failed": 1}
+    assert lines_with(compared, "XFAIL", "known: GK101 vanishing-gradient: The gradient at the first layers")
+    assert lines_with(compared, "FAILED test_deep.py::test_learns - Failed: Sequential: ")
+
+
+DEEP = """
+from torch import nn
+
+def test_learns(gradcheck_scan):
+    layers = [m for _ in range(9) for m in (nn.Linear(16, 16), nn.Sigmoid())]
+    gradcheck_scan(nn.Sequential(*layers, nn.Linear(16, 4)), input_shape=(16,))
+"""
 
 
 CRASHING = """
@@ -255,6 +292,10 @@ def test_tests_of_models_can_be_selected_by_the_marker(models):
         ("--gradcheck-select GK1,", "", "--gradcheck-select: a selector is empty; use codes or names such as GK1"),
         ("--gradcheck-select vanishing", "", "the selector 'vanishing' matches no rule; did you mean "),
         ("--gradcheck-set GK101.ratio", "", "--set 'GK101.ratio' is not RULE.OPTION=VALUE"),
+        ("--gradcheck-update-baseline", "", "needs a file; add --gradcheck-baseline gradcheck-baseline.json"),
+        ("-n 2 --gradcheck-update-baseline --gradcheck-baseline=b.json", "", "-n makes several writers; use -n 0"),
+        ("--gradcheck-baseline models/broken.py", "", "models/broken.py is no baseline of gradcheck-kit"),
+        ("", "gradcheck_baseline = b.json\ngradcheck_files = models/*.py", "there is no baseline b.json"),
         ("", "gradcheck_files = modles/*.py", "gradcheck_files has 'modles/*.py', which matches no file below"),
         ("", "gradcheck_files = /tmp/*.py", "gradcheck_files has '/tmp/*.py'; use a glob relative to"),
         ("", "gradcheck_files = *.py\ngradcheck_seed = x", "tox.ini does not fit: invalid literal"),
@@ -386,7 +427,7 @@ def test_the_fixture_scans_with_the_settings_that_are_closest(models):
     assert line == "the marker gradcheck of test_misspells_in_the_marker has no 'stepz'; did you mean steps?"
     (line,) = failures["test_names_nothing_in_the_marker"]
     assert line.startswith("the marker gradcheck of test_names_nothing_in_the_marker has 'GK1' without a name; ")
-    assert lines_with(result, "warning  test_models.py::test_warns: GK205 loss-not-decreasing: ")
+    assert lines_with(result, "warning", "test_models.py::test_warns: GK205 loss-not-decreasing: ")
     assert "Traceback" not in result.stdout.str()
 
 
