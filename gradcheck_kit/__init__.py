@@ -6,7 +6,7 @@
     report.raise_for_failures()
 
 Most names are resolved when they are first used: importing this package costs milliseconds, and no torch. pytest
-imports it at every start, wherever it is installed.
+imports it at every start, wherever it is installed. (PYTEST_DONT_REWRITE: and warns where it was imported before.)
 """
 
 from __future__ import annotations

@@ -148,6 +148,8 @@ def in_short(report: Report, outcome: Outcome) -> str:
 
 
 def _scanners() -> tuple[Callable[..., Report], Callable[..., Report]]:
+    # As for the command line: threads of OpenMP that spin while they wait slow down every other worker of xdist.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch says while it is imported is nothing that a test can mend
         from gradcheck_kit.probe import scan, scan_target

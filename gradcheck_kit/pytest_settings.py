@@ -33,7 +33,7 @@ def configured(config: pytest.Config) -> dict[str, Any]:
             try:
                 given = config.getini(key)
             except (ValueError, TypeError, pytest.UsageError) as error:
-                raise UsageError(f"{key} in {config.inipath or 'the ini file'} does not fit: {error}") from error
+                raise UsageError(f"{key} does not fit: {error}") from error
         if given is not None:
             found[_IN_SCAN.get(name, name.replace("-", "_"))] = _READERS.get(name, _text)(given, shown)
             if name == "baseline":  # as it was typed, or as it stands in the file

@@ -12,6 +12,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from _pytest.assertion.rewrite import AssertionRewriter
+
+import gradcheck_kit
 
 pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parent.parent
@@ -298,7 +301,7 @@ def test_tests_of_models_can_be_selected_by_the_marker(models):
         ("", "gradcheck_baseline = b.json\ngradcheck_files = models/*.py", "there is no baseline b.json"),
         ("", "gradcheck_files = modles/*.py", "gradcheck_files has 'modles/*.py', which matches no file below"),
         ("", "gradcheck_files = /tmp/*.py", "gradcheck_files has '/tmp/*.py'; use a glob relative to"),
-        ("", "gradcheck_files = *.py\ngradcheck_seed = x", "tox.ini does not fit: invalid literal"),
+        ("", "gradcheck_files = *.py\ngradcheck_seed = x", "gradcheck_seed does not fit: invalid literal"),
     ],
 )
 def test_wrong_use_is_a_usage_error_of_one_sentence(models, options, ini, sentence):
@@ -479,6 +482,11 @@ def test_it_would_be_noticed_if_torch_was_imported(models):
 
 def test_left_out_it_is_not_imported_at_all(models):
     assert imported(models.path, "-p", "no:gradcheck-kit") == []
+
+
+def test_it_may_be_imported_before_pytest_starts():
+    # Of an installed package pytest would rewrite the assertions, and warns where that is too late.
+    assert AssertionRewriter.is_rewrite_disabled(gradcheck_kit.__doc__)
 
 
 def test_it_says_what_it_offers(pytester):
