@@ -160,7 +160,7 @@ def test_findings_of_the_baseline_are_expected_and_pyproject_is_heard(models):
         "loss" = ["GK205"]
     """)
     models.makepyfile(test_deep=DEEP)
-    options = ("--gradcheck=models/broken.py", "test_deep.py", "-rx", "-p", "no:randomly", "-p", "no:xdist")
+    options = ("--gradcheck=models/broken.py", "test_deep.py", "-rfx", "-p", "no:randomly", "-p", "no:xdist")
     baseline = "--gradcheck-baseline=known.json"
     refused = models.runpytest_subprocess(*options, baseline)
     assert refused.ret == pytest.ExitCode.USAGE_ERROR
