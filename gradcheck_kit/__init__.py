@@ -15,7 +15,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gradcheck_kit.errors import GradcheckKitError
-from gradcheck_kit.rule import Finding, Rule, Skip, rule  # at once: resolved later, `rule` would be the module
+
+# At once: resolved later, `rule` would be the module.
+from gradcheck_kit.rule import Finding, Remedy, Rule, Skip, remedy, rule
 
 if TYPE_CHECKING:
     from gradcheck_kit.observe.monitor import Monitor
@@ -33,6 +35,7 @@ __all__ = [
     "GradcheckKitError",
     "Monitor",
     "Outcome",
+    "Remedy",
     "Report",
     "Rule",
     "Skip",
@@ -40,6 +43,7 @@ __all__ = [
     "Trace",
     "hookimpl",
     "load_digits",
+    "remedy",
     "rule",
     "scan",
 ]

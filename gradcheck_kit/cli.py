@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -264,7 +264,14 @@ _verdict_options = _options(
         "--write-baseline", metavar="FILE", help="Write there what is found, so that it is known, and exit 0."
     ),
     click.option("--no-settings", is_flag=True, help="Read no pyproject.toml."),
-    click.option("--format", "format_", type=click.Choice(list(FORMATS)), default="text", show_default=True),
+    click.option(
+        "--format",
+        "format_",
+        metavar="NAME",
+        default="text",
+        show_default=True,
+        help=f"How to write the report: {', '.join(FORMATS)}, or a plugin's.",
+    ),
     click.option("-o", "--output", metavar="FILE", help="Write the report there in place of stdout."),
     click.option("-q", "--quiet", is_flag=True, help="Only what failed, and the last line."),
     _verbose,
@@ -280,6 +287,7 @@ class _Verdict:
     fail_on: Severity
     exit_zero: bool
     format: str
+    formats: Mapping[str, plugins.Format]
     output: Path | None
     quiet: bool
     verbose: bool
@@ -324,7 +332,7 @@ class _Verdict:
     def render(self, report: Report, *, color: bool = False, width: int = 80) -> str:
         if self.format == "text":
             return render_text(report, quiet=self.quiet, verbose=self.verbose, color=color, width=width)
-        return FORMATS[self.format](report).rstrip("\n") + "\n"
+        return self.formats[self.format](report).rstrip("\n") + "\n"
 
 
 def _judging(command: Callable[..., int]) -> Command:
@@ -360,6 +368,9 @@ def _judging(command: Callable[..., int]) -> Command:
             value = getattr(file, name)
             if name in others and value is not None and not _typed(name):
                 others[name] = str(value) if isinstance(value, Path) else value
+        formats = plugins.all_formats(disabled or file.disable_plugins or ())
+        if format_ not in formats:
+            raise UsageError(f"there is no format {format_!r}; use {' or '.join(sorted(formats))}")
         inputs = [Path(str(others[name]).partition(":")[0]) for name in ("target", "trace") if name in others]
         compared = file.baseline if baseline is None else Path(baseline)
         read = [*inputs, *([compared] if compared else [])]
@@ -374,7 +385,7 @@ def _judging(command: Callable[..., int]) -> Command:
         elif compared is not None:
             _baseline(compared)
         verdict = _Verdict(
-            rules, options, fail_on, exit_zero, format_, path, quiet, verbose,
+            rules, options, fail_on, exit_zero, format_, formats, path, quiet, verbose,
             replace(file, baseline=None), compared, kept,
         )  # fmt: skip
         return command(verdict=verdict, **others)
@@ -587,8 +598,8 @@ def list_plugins(**_: Any) -> int:
             if error.plugin in failures or error.plugin == plugins.BUILT_IN:
                 raise
             failures[error.plugin] = error
-    rows = [[p.name, p.version, f"{len(p.rules)}", " ".join(r.code for r in p.rules)] for p in loaded]
-    _print(_table(rows, ["plugin", "version", "rules", "codes"]))
+    rows = [[p.name, p.version, _what(p)] for p in loaded]
+    _print(_table(rows, ["plugin", "version", "brings"]))
     for failure in failures.values():
         _note(f"error: {failure}")
     return NO_VERDICT if failures else 0
@@ -607,6 +618,22 @@ def list_settings(target: str | None, disabled: tuple[str, ...], **_: Any) -> No
     where = f"none, for no pyproject.toml here or above has [{project.TABLE}]"
     _print(f"{of}{where if file.path is None else baselines.shown(file.path)}\n\n")
     _print(_table(rows, ["setting", "from", "value"]))
+
+
+def _what(plugin: plugins.Plugin) -> str:
+    """What a plugin brings, in words: "2 rules: ACME101 ACME102; 1 format: csv"."""
+    parts = {
+        "rule": [r.code for r in plugin.rules],
+        "remedy": [f"for {r.code}" for r in plugin.remedies],
+        "format": list(plugin.formats),
+    }
+    said = [
+        f"{len(names)} {noun if len(names) == 1 else noun.removesuffix('y') + ('ies' if noun[-1] == 'y' else 's')}: "
+        + " ".join(names)
+        for noun, names in parts.items()
+        if names
+    ]
+    return "; ".join(said) or "nothing"
 
 
 # ---- the terminal ------------------------------------------------------------------------------------------------

@@ -1,21 +1,31 @@
-"""Finds rules, the built-in ones and other people's, through the same pluggy hook."""
+"""Finds what plugins bring; the built-in rules and other people's come through the same pluggy hook."""
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from gradcheck_kit.errors import PluginError, UsageError
-from gradcheck_kit.rule import OptionValue, Rule
+from gradcheck_kit.render import FORMATS
+from gradcheck_kit.report import Report
+from gradcheck_kit.rule import CODE, OptionValue, Remedy, Rule
+
+if TYPE_CHECKING:
+    from gradcheck_kit.experiments import Experiment
 
 GROUP = "gradcheck_kit"
 BUILT_IN = "gradcheck-kit"
 hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+Format = Callable[[Report], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +35,8 @@ class Plugin:
     name: str
     version: str
     rules: tuple[Rule, ...]
+    remedies: tuple[Remedy, ...] = ()
+    formats: Mapping[str, Format] = field(default_factory=dict)
 
 
 def load_plugins(disabled: Iterable[str] = ()) -> tuple[Plugin, ...]:
@@ -66,45 +78,122 @@ def load_plugins(disabled: Iterable[str] = ()) -> tuple[Plugin, ...]:
 
 
 def _collect(manager: pluggy.PluginManager, versions: dict[str, str]) -> tuple[Plugin, ...]:
-    taken: dict[str, Rule] = {}
-    plugins = []
-    for name, module in manager.list_name_plugin():
-        if module is None:
-            continue
-        checked = []
-        for found in _brought(manager, name, module):
-            if not isinstance(found, Rule):
-                raise PluginError(
-                    f"plugin {name}: gradcheck_rules returned {found!r}, which is no Rule; use @rule", name
+    """What every plugin brings, each rule with the remedies that are for it. Raises PluginError as `load_plugins`."""
+    plugins = [
+        _load(_Brought(manager, name, module), versions.get(name, ""))
+        for name, module in manager.list_name_plugin()
+        if module is not None
+    ]
+    taken: dict[str, str] = dict.fromkeys(FORMATS, BUILT_IN)
+    for plugin in plugins:
+        for key in (*(key for rule in plugin.rules for key in (rule.code, rule.name)), *plugin.formats):
+            if key in taken:
+                raise PluginError(f"plugin {plugin.name}: {key} is taken by {taken[key]}; choose another", plugin.name)
+            taken[key] = plugin.name
+    remedies: dict[str, list[Remedy]] = {}
+    for plugin in plugins:
+        for remedy in plugin.remedies:
+            remedies.setdefault(remedy.code, []).append(remedy)
+    return tuple(
+        replace(plugin, rules=tuple(replace(r, remedies=tuple(remedies.get(r.code, ()))) for r in plugin.rules))
+        for plugin in plugins
+    )
+
+
+def _load(brought: _Brought, version: str) -> Plugin:
+    """One plugin, everything it brings checked but its experiments, for which torch would have to be imported."""
+    name = brought.name
+    rules = []
+    for found in brought.items("gradcheck_rules"):
+        if not isinstance(found, Rule):
+            raise PluginError(f"plugin {name}: gradcheck_rules returned {found!r}, which is no Rule; use @rule", name)
+        own = replace(found, plugin=name, experiments=brought.experiments)
+        own.validate()
+        rules.append(own)
+    remedies = []
+    for found in brought.items("gradcheck_remedies"):
+        if not isinstance(found, Remedy):
+            raise PluginError(
+                f"plugin {name}: gradcheck_remedies returned {found!r}, which is no Remedy; use @remedy", name
+            )
+        if not re.fullmatch(CODE, found.code):
+            raise PluginError(
+                f"plugin {name}: a remedy is for {found.code!r}, which is no rule's code; use one such as GK101", name
+            )
+        remedies.append(replace(found, plugin=name))
+    return Plugin(name, version, tuple(rules), tuple(remedies), brought.formats())
+
+
+@dataclass(frozen=True, slots=True)
+class _Brought:
+    """What one plugin's own hooks return. One that raises, or returns something else than asked, is a PluginError."""
+
+    manager: pluggy.PluginManager
+    name: str
+    module: object
+
+    def items(self, hook: str) -> list[Any]:
+        return [item for returned in self._returned(hook) for item in returned]
+
+    def formats(self) -> dict[str, Format]:
+        found: dict[str, Format] = {}
+        for returned in self._returned("gradcheck_formats", Mapping):
+            for name, render in returned.items():
+                if not (isinstance(name, str) and re.fullmatch(r"[a-z][a-z0-9-]*", name)):
+                    raise self._refused(f"calls a format {name!r}; use lower-case letters, digits and hyphens")
+                if not callable(render):
+                    raise self._refused(f"gives no function for the format {name}; give one from a report to a text")
+                found[name] = render
+        return found
+
+    def experiments(self) -> tuple[Experiment, ...]:
+        """Those of the plugin, checked; this is where it may import torch."""
+        from gradcheck_kit.experiments import Experiment
+
+        found = []
+        for item in self.items("gradcheck_experiments"):
+            if not isinstance(item, Experiment):
+                raise self._refused(
+                    f"returned {item!r} from gradcheck_experiments, which is no Experiment; "
+                    "use gradcheck_kit.experiments.Experiment(fact, run)"
                 )
-            own = replace(found, plugin=name)
+            own = replace(item, plugin=self.name)
             own.validate()
-            for key in (own.code, own.name):
-                if key in taken:
-                    raise PluginError(f"plugin {name}: {key} is taken by {taken[key].plugin}; choose another", name)
-                taken[key] = own
-            checked.append(own)
-        plugins.append(Plugin(name, versions.get(name, ""), tuple(checked)))
-    return tuple(plugins)
+            found.append(own)
+        return tuple(found)
+
+    def _returned(self, hook: str, kind: type = Iterable) -> list[Any]:
+        found: list[Any] = []
+        for caller in self.manager.get_hookcallers(self.module) or []:
+            for implementation in caller.get_hookimpls():
+                if caller.name != hook or implementation.plugin is not self.module:
+                    continue
+                try:
+                    returned: Any = implementation.function()
+                    if not issubclass(type(returned), kind):
+                        raise TypeError(f"it returned {returned!r}, not {_returns[kind]}")
+                    found.append(returned if kind is Mapping else list(returned))
+                except Exception as error:
+                    raise PluginError(
+                        f"plugin {self.name}: {hook} failed: {type(error).__name__}: {error}", self.name
+                    ) from error
+        return found
+
+    def _refused(self, reason: str) -> PluginError:
+        return PluginError(f"plugin {self.name}: it {reason}", self.name)
 
 
-def _brought(manager: pluggy.PluginManager, name: str, module: object) -> list[object]:
-    """What the plugin's own hooks return. Raises PluginError for a hook that raises or returns no list."""
-    try:
-        return [
-            found
-            for caller in manager.get_hookcallers(module) or []
-            for implementation in caller.get_hookimpls()
-            if implementation.plugin is module
-            for found in implementation.function()  # type: ignore[attr-defined]  # pluggy says object
-        ]
-    except Exception as error:
-        raise PluginError(f"plugin {name}: gradcheck_rules failed: {type(error).__name__}: {error}", name) from error
+_returns: dict[type, str] = {Iterable: "a list", Mapping: "a dict of names and functions"}
 
 
 def all_rules(disabled: Iterable[str] = ()) -> tuple[Rule, ...]:
     """Every rule of every plugin, by code."""
     return tuple(sorted((r for p in load_plugins(disabled) for r in p.rules), key=lambda r: r.code))
+
+
+def all_formats(disabled: Iterable[str] = ()) -> dict[str, Format]:
+    """Every output format by name, the built-in ones first."""
+    return {**FORMATS, **{name: render for p in load_plugins(disabled) for name, render in p.formats.items()}}
 
 
 def find_rule(rules: Sequence[Rule], key: str) -> Rule:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -11,8 +13,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gradcheck_kit import plugins, shared_traces
-from gradcheck_kit.errors import UsageError
-from gradcheck_kit.experiments import Experiment, NotApplicable, Probe, built_in
+from gradcheck_kit.errors import GradcheckKitError, PluginError, UsageError
+from gradcheck_kit.experiments import Experiment, NotApplicable, Probe, built_in, in_order
 from gradcheck_kit.report import Report, check
 from gradcheck_kit.rule import OptionValue, Rule, Severity
 from gradcheck_kit.target import ProbeSettings, Target
@@ -146,10 +148,34 @@ def _trace(
     return shared.trace((same, settings), frozenset(experiment.fact for experiment in _plan(rules)), make)
 
 
+def measure(
+    experiment: Experiment,
+    model: nn.Module | Target,
+    train_data: Iterable[Any] | None = None,
+    *,
+    loss_fn: Callable[..., torch.Tensor] | None = None,
+    optimizer: Optimizer | Sequence[Optimizer] | None = None,
+    test_data: Iterable[Any] | None = None,
+    steps: int = 60,
+    seed: int = 0,
+) -> Any:
+    """Return the fact that an experiment makes of a model, as a probe would make it: for tests of experiments.
+
+    The facts that it is `after` are made first. Raises NotApplicable where the experiment does.
+    """
+    target = model if isinstance(model, Target) else Target(model, train_data, test_data, loss_fn, optimizer)
+    facts: dict[type, Any] = {}
+    work = Probe(prepare(target, ProbeSettings(steps=steps, seed=seed)), facts)
+    for one in _wanted(in_order([*built_in(), experiment]), {experiment.fact}):
+        facts[one.fact] = decode(one.fact, encode(one.run(work)))
+    return facts[experiment.fact]
+
+
 def probe(prepared: Prepared, rules: Sequence[Rule], *, progress: Progress | None = None) -> Trace:
     """Run exactly the experiments that the rules need or use, each once."""
     facts: dict[type, Any] = {}
     absent: dict[str, str] = {}
+    crashed: dict[str, str] = {}
     work = Probe(prepared, facts)
     for experiment in _plan(rules):
         name = experiment.fact.__name__
@@ -160,7 +186,21 @@ def probe(prepared: Prepared, rules: Sequence[Rule], *, progress: Progress | Non
             facts[experiment.fact] = decode(experiment.fact, encode(experiment.run(work)))
         except NotApplicable as reason:
             absent[name] = str(reason)
-    return Trace(_header(prepared), facts, absent)
+        except GradcheckKitError:  # the target's fault, in a sentence
+            raise
+        except Exception as error:  # noqa: BLE001  # as with rules: the rules on other facts still report
+            crashed[name] = f"experiment {_name(experiment.run)} of {experiment.plugin} crashed: {_told(error)}"
+    return Trace(_header(prepared), facts, absent, crashed)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _told(error: Exception) -> str:
+    """The exception with the line that raised it, be it ours, a plugin's or torch's."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
 
 
 def _ticking(progress: Progress, name: str) -> Callable[[int, int], None]:
@@ -169,8 +209,24 @@ def _ticking(progress: Progress, name: str) -> Callable[[int, int], None]:
 
 
 def _plan(rules: Sequence[Rule]) -> list[Experiment]:
-    experiments = built_in()
-    wanted = {kind for rule in rules for kind in (*rule.needs, *rule.uses)}
+    """The experiments whose facts the rules want, in order. Raises PluginError for a fact that none makes."""
+    sources = {rule.plugin: rule.experiments for rule in rules if rule.plugin != plugins.BUILT_IN}
+    experiments = in_order([*built_in(), *(e for source in sources.values() for e in source())])
+    made = {experiment.fact for experiment in experiments}
+    for rule in rules:
+        for need in rule.needs:
+            if need not in made:
+                raise PluginError(
+                    f"plugin {rule.plugin}: rule {rule.name} needs {need.__name__}, which no experiment makes; "
+                    "return one from gradcheck_experiments",
+                    rule.plugin,
+                )
+    return _wanted(experiments, {kind for rule in rules for kind in (*rule.needs, *rule.uses)})
+
+
+def _wanted(experiments: Sequence[Experiment], facts: Iterable[type]) -> list[Experiment]:
+    """Those of the experiments, which are in order, that make these facts or what is looked at on the way."""
+    wanted = set(facts)
     for experiment in reversed(experiments):
         if experiment.fact in wanted:
             wanted |= set(experiment.after)

@@ -192,12 +192,16 @@ def check(
 
 
 def _judge(rule: Rule, trace: Trace, options: Mapping[str, OptionValue]) -> Outcome:
+    for need in (*rule.needs, *rule.uses):
+        if need.__name__ in trace.crashed:
+            return Outcome(rule, "error", reason=trace.crashed[need.__name__])
     for need in rule.needs:
         if need not in trace.facts:
             return Outcome(rule, "skipped", reason=trace.absent.get(need.__name__, f"{need.__name__} was not recorded"))
     facts = [trace.facts[need] for need in rule.needs] + [trace.facts.get(use) for use in rule.uses]
     try:
         findings = tuple(rule.check(*facts, **{name.replace("-", "_"): value for name, value in options.items()}))
+        findings = tuple(_with_remedies(finding, rule, trace) for finding in findings)
         for finding in findings:
             encode(dict(finding.evidence))  # what no report could hold is the rule's mistake, and its alone
     except Skip as skip:
@@ -216,6 +220,11 @@ def _status(rule: Rule, findings: Iterable[Finding]) -> Status:
 def with_findings(outcome: Outcome, findings: tuple[Finding, ...]) -> Outcome:
     """The outcome with these findings in place of its own, and the status that they make."""
     return replace(outcome, findings=findings, status=_status(outcome.rule, findings))
+
+
+def _with_remedies(finding: Finding, rule: Rule, trace: Trace) -> Finding:
+    texts = tuple(text for remedy in rule.remedies if (text := remedy.text(finding, trace)))
+    return replace(finding, fixes=(*finding.fixes, *texts)) if texts else finding
 
 
 def _reach(code: str, outcomes: Sequence[Outcome]) -> set[str]:

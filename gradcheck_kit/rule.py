@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -14,6 +14,7 @@ from gradcheck_kit.errors import PluginError
 Severity = Literal["error", "warning"]
 OptionValue = bool | int | float | str | None
 
+CODE = r"[A-Z]{2,5}\d{3}"
 GROUPS = {
     "1": "gradient flow",
     "2": "optimisation",
@@ -69,6 +70,24 @@ def listed(names: Iterable[str], most: int = 9) -> str:
 
 
 Check = Callable[..., Iterator[Finding]]
+Write = Callable[[Finding, Any], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """One more fix for what a rule finds, the rule being anybody's: `write(finding, trace)` is its text, or None."""
+
+    code: str
+    write: Write
+    plugin: str = "gradcheck-kit"
+
+    def text(self, finding: Finding, trace: Any) -> str | None:
+        """The fix; where `write` fails, a sentence that says so and whose it is: the finding stands without it."""
+        try:
+            text = self.write(finding, trace)
+        except Exception as error:  # noqa: BLE001  # whatever a remedy does wrong, the finding is still reported
+            return f"(A remedy of {self.plugin} for {self.code} failed: {type(error).__name__}: {error}.)"
+        return None if text is None else str(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +114,8 @@ class Rule:
     explains: tuple[str, ...] = ()
     severity: Severity = "error"
     plugin: str = "gradcheck-kit"
+    remedies: tuple[Remedy, ...] = ()  # of any plugin
+    experiments: Callable[[], Iterable[Any]] = field(default=tuple, compare=False, repr=False)  # of its own plugin
 
     @property
     def summary(self) -> str:
@@ -127,7 +148,7 @@ class Rule:
         def refuse(reason: str) -> None:
             raise PluginError(f"plugin {self.plugin}: rule {self.name} ({self.code}) {reason}", self.plugin)
 
-        if not re.fullmatch(r"[A-Z]{2,5}\d{3}", self.code):
+        if not re.fullmatch(CODE, self.code):
             refuse("has a malformed code; use two to five capital letters and three digits, such as GK101")
         if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.name):
             refuse("has a malformed name; use lower-case words joined by hyphens")
@@ -151,6 +172,11 @@ class Rule:
             strange = [str(error)]
         if strange:
             refuse(f"has an option without a plain type: {strange[0]}; annotate it bool, int, float or str")
+
+
+def remedy(code: str) -> Callable[[Write], Remedy]:
+    """Make a Remedy of a function of a finding and the trace, for the rule with that code."""
+    return lambda write: Remedy(code, write)
 
 
 def rule(

@@ -19,7 +19,8 @@ class SharedTraces:
     def trace(self, key: Hashable, facts: frozenset[type], make: Callable[[], Trace]) -> Trace:
         """A trace of `key` in which each of the facts was looked for: one that is kept, or a new one."""
         for trace in self.kept.get(key, ()):
-            if all(fact in trace.facts or fact.__name__ in trace.absent for fact in facts):
+            looked_for = {fact.__name__ for fact in trace.facts} | trace.absent.keys() | trace.crashed.keys()
+            if all(fact.__name__ in looked_for for fact in facts):
                 return trace
         made = make()
         self.kept.setdefault(key, []).append(made)

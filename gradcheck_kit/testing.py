@@ -555,6 +555,11 @@ def gradient_check(**changes: Any) -> GradientCheck:
     return _build(GradientCheck, {"functions": (function_check(),)}, changes)
 
 
+def fact(kind: type[Fact], **values: Any) -> Fact:
+    """A fact of any type, also of your own: what is not given is neutral, and a number stands for a whole series."""
+    return _build(kind, {}, values)
+
+
 def trace(*facts: Any, absent: Mapping[str, str] | None = None, **changes: Any) -> Trace:
     """A trace of the given facts; `changes` are the header's."""
     return Trace(header(**changes), {type(fact): fact for fact in facts}, dict(absent or {}))

@@ -48,17 +48,20 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Facts by type; `absent` says, by the fact's name, why an experiment gave none."""
+    """Facts by type; by the fact's name, `absent` says why an experiment gave none, `crashed` how one failed."""
 
     header: Header
     facts: Mapping[type, Any]
     absent: Mapping[str, str] = field(default_factory=dict)
+    crashed: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, path: Path | str) -> None:
         """Write the file as a whole or not at all. Raises TraceError when it cannot be written."""
         path = Path(path)
         lines = [_line({"fact": kind.__name__, "value": encode(fact)}) for kind, fact in self.facts.items()]
         head = {"format": FORMAT, "schema": SCHEMA, "header": encode(self.header), "absent": dict(self.absent)}
+        if self.crashed:
+            head["crashed"] = dict(self.crashed)
         body = "".join([_line(head), *lines])
         tail = _line({"facts": len(lines), "sha256": hashlib.sha256(body.encode()).hexdigest()})
         try:
@@ -97,7 +100,9 @@ class Trace:
                 if entry["fact"] in known:
                     kind = known[entry["fact"]]
                     facts[kind] = decode(kind, entry["value"])
-            return cls(decode(Header, head["header"]), facts, {str(k): str(v) for k, v in head["absent"].items()})
+            absent, crashed = head["absent"], head.get("crashed", {})
+            absent, crashed = ({str(k): str(v) for k, v in reasons.items()} for reasons in (absent, crashed))
+            return cls(decode(Header, head["header"]), facts, absent, crashed)
         except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise TraceError(f"{path} is damaged: {error}; save the trace again") from error
 

@@ -179,7 +179,7 @@ def test_it_prints_its_version(gradcheck_kit):
         (["scan", "m.py", "--select", ","], "a selector is empty; use codes or names such as GK1,vanishing-gradient"),
         (["scan", "m.py", "--select", "GK9"], "the selector 'GK9' matches no rule"),
         (["scan", "m.py", "--set", "falling-loss.most=1"], "falling-loss has no option 'most'; its options: least"),
-        (["scan", "m.py", "--format", "xml"], "'xml' is not one of 'text', 'json'"),
+        (["scan", "m.py", "--format", "xml"], "there is no format 'xml'; use json or text"),
         (["explain", "falling-los"], "no rule is called 'falling-los'; did you mean falling-loss?"),
         (["report", "nowhere"], "cannot read the trace nowhere: No such file or directory"),
     ],
@@ -430,8 +430,8 @@ def test_it_lists_plugins_with_versions_and_rules(gradcheck_kit, monkeypatch):
     install(monkeypatch, OWN, ACME)
     status, out, _ = gradcheck_kit("plugins")
     assert status == 0
-    assert out.splitlines()[2].split() == ["gradcheck-kit", "0.1.0", "3", "GK101", "GK102", "GK601"]
-    assert out.splitlines()[3].split() == ["acme-pack", "0.10", "1", "ACME101"]
+    assert out.splitlines()[2].split() == ["gradcheck-kit", "0.1.0", "3", "rules:", "GK101", "GK102", "GK601"]
+    assert out.splitlines()[3].split() == ["acme-pack", "0.10", "1", "rule:", "ACME101"]
 
 
 def test_it_lists_the_plugins_that_load_beside_those_that_do_not(gradcheck_kit, monkeypatch):

@@ -1,17 +1,19 @@
-"""Rules come in through plugins, are refused when malformed, and are selected and set by name."""
+"""What plugins bring comes in and is refused when malformed; rules are selected and set by name."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from gradcheck_kit import hookimpl, plugins, rule
+from gradcheck_kit import hookimpl, plugins, remedy, rule
 from gradcheck_kit.errors import PluginError, UsageError
+from gradcheck_kit.experiments import Experiment, in_order
 from gradcheck_kit.facts import Training
-from gradcheck_kit.plugins import all_rules, find_rule, load_plugins, parse_options, select
+from gradcheck_kit.plugins import all_formats, all_rules, find_rule, load_plugins, parse_options, select
+from gradcheck_kit.render import FORMATS
 
 
 def check(training, *, ratio: float = 1e-3, count: int = 3, strict: bool = False, least: float | None = None):
@@ -306,3 +308,140 @@ def test_it_reads_the_page_beside_the_rule(tmp_path, monkeypatch):
 
     monkeypatch.delitem(sys.modules, "acme_rules")
     assert make(function=acme_rules.check).page() == "# The page"
+
+
+# ---- what else a plugin brings ----
+
+
+def bringing(**hooks):
+    """A plugin module with these hooks, each returning the given value."""
+    module = ModuleType("acme")
+    for name, value in hooks.items():
+
+        def implementation(value=value):
+            return value
+
+        implementation.__name__ = name
+        setattr(module, name, hookimpl(implementation))
+    return module
+
+
+def test_it_adds_an_output_format(install):
+    install(acme=bringing(gradcheck_formats={"count": lambda report: str(len(report.outcomes))}))
+    formats = all_formats()
+    assert list(formats)[:2] == list(FORMATS)[:2]
+    assert formats["count"](SimpleNamespace(outcomes=(1, 2))) == "2"
+    assert "count" not in all_formats(["acme"])
+
+
+def test_it_hangs_a_remedy_on_the_rule_that_it_is_for(install):
+    @remedy("GK101")
+    def warm_up(finding, trace):
+        return "Warm up."
+
+    install(acme=bringing(gradcheck_remedies=[warm_up]))
+    by_code = {r.code: r for r in all_rules()}
+    assert [(m.plugin, m.write) for m in by_code["GK101"].remedies] == [("acme", warm_up.write)]
+    assert by_code["GK102"].remedies == ()
+    assert all(r.remedies == () for r in all_rules(["acme"]))
+
+
+@dataclass(frozen=True)
+class Heads:
+    count: int
+
+
+@dataclass
+class Loose:
+    count: int
+
+
+def measure(probe):
+    return Heads(3)
+
+
+def after_each_other():
+    @dataclass(frozen=True)
+    class First:
+        pass
+
+    @dataclass(frozen=True)
+    class Second:
+        pass
+
+    return [Experiment(First, measure, after=(Second,)), Experiment(Second, measure, after=(First,))]
+
+
+def test_it_asks_for_experiments_when_they_are_wanted_and_not_before(install):
+    def asked():
+        raise AssertionError("torch would be imported now")
+
+    asked.__name__ = "gradcheck_experiments"
+    module = pack(make())
+    module.gradcheck_experiments = hookimpl(asked)
+    install(acme=module)
+    (found,) = [r for r in all_rules() if r.plugin == "acme"]
+    with pytest.raises(PluginError, match="plugin acme: gradcheck_experiments failed: AssertionError: torch would be"):
+        found.experiments()
+
+
+def test_it_names_the_plugin_of_an_experiment(install):
+    install(acme=bringing(gradcheck_rules=[make()], gradcheck_experiments=[Experiment(Heads, measure)]))
+    (found,) = [r for r in all_rules() if r.plugin == "acme"]
+    assert found.experiments() == (Experiment(Heads, measure, plugin="acme"),)
+
+
+@pytest.mark.parametrize(
+    ("experiments", "sentence"),
+    [
+        ([measure], "it returned <function measure .* from gradcheck_experiments, which is no Experiment; use"),
+        ([Experiment(int, measure)], "experiment measure makes <class 'int'>, which is no fact; use a @dataclass"),
+        ([Experiment(Loose, measure)], "experiment measure makes Loose, which can be changed; use @dataclass"),
+        ([Experiment(Heads, lambda: 1)], "experiment <lambda> is no function of the probe alone; write def measure"),
+        (3, "gradcheck_experiments failed: TypeError: it returned 3, not a list"),
+    ],
+)
+def test_it_refuses_an_experiment_that_cannot_run_and_says_why(install, experiments, sentence):
+    install(acme=bringing(gradcheck_rules=[make()], gradcheck_experiments=experiments))
+    (found,) = [r for r in all_rules() if r.plugin == "acme"]
+    with pytest.raises(PluginError, match=f"plugin acme: {sentence}"):
+        found.experiments()
+
+
+def test_it_refuses_a_fact_whose_name_is_taken():
+    taken = type("Training", (), {"__annotations__": {"count": int}, "count": 0})
+    foreign = Experiment(dataclass(frozen=True)(taken), measure, plugin="acme")
+    with pytest.raises(PluginError, match="plugin acme: its fact Training is made by gradcheck-kit already; rename it"):
+        in_order([Experiment(Training, measure), foreign])
+
+
+def test_it_refuses_facts_that_are_made_after_each_other():
+    with pytest.raises(PluginError, match="these facts are made after each other: First, Second"):
+        in_order(after_each_other())
+
+
+def test_it_keeps_the_order_of_experiments_but_for_what_each_looks_at():
+    first, second = (replace(e, after=()) for e in after_each_other())
+    heads = Experiment(Heads, measure)
+    assert in_order([first, heads, second]) == [first, heads, second]
+    assert in_order([replace(first, after=(second.fact,)), heads, second]) == [
+        heads, second, replace(first, after=(second.fact,)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("hooks", "sentence"),
+    [
+        ({"gradcheck_formats": ["csv"]}, r"gradcheck_formats failed: TypeError: it returned \['csv'\], not a dict of"),
+        ({"gradcheck_formats": {"CSV": str}}, "it calls a format 'CSV'; use lower-case letters, digits and hyphens"),
+        ({"gradcheck_formats": {"csv": 3}}, "it gives no function for the format csv"),
+        ({"gradcheck_formats": {"json": str}}, "json is taken by gradcheck-kit; choose another"),
+        ({"gradcheck_remedies": [str]}, "gradcheck_remedies returned <class 'str'>, which is no Remedy; use @remedy"),
+        ({"gradcheck_remedies": [remedy("one-a")(str)]}, "a remedy is for 'one-a', which is no rule's code; use one"),
+        ({"gradcheck_rules": None}, "gradcheck_rules failed: TypeError: it returned None, not a list"),
+    ],
+)
+def test_it_refuses_what_it_cannot_use_and_says_why(install, hooks, sentence):
+    install(acme=bringing(**hooks))
+    with pytest.raises(PluginError, match=f"plugin acme: {sentence}"):
+        load_plugins()

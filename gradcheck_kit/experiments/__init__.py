@@ -1,15 +1,19 @@
 """Experiments: each runs the target in one way and returns facts; none knows of rules.
 
 An experiment is a function `(probe) -> fact`. It may raise `NotApplicable` with a reason. Each works in a workspace of
-its own and leaves the user's objects as they are.
+its own and leaves the user's objects as they are. Plugins bring theirs with `gradcheck_experiments`; what they may rely
+on is `Experiment`, `NotApplicable`, and of `Probe` what its docstring names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, is_dataclass
 from typing import TYPE_CHECKING, Any
 
+from gradcheck_kit.errors import PluginError
 from gradcheck_kit.facts import (
     BatchMixing,
     BatchRepetition,
@@ -39,7 +43,7 @@ from gradcheck_kit.facts import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gradcheck_kit.target.workspace import Prepared
+    from gradcheck_kit.target.workspace import Prepared, Workspace
 
 
 class NotApplicable(Exception):  # noqa: N818  # it is no error: it is how an experiment says that it does not apply
@@ -52,12 +56,46 @@ def _silent(_done: int, _total: int) -> None:
 
 @dataclass(slots=True)
 class Probe:
-    """What an experiment works with: the target, the facts made before it, and somebody to tell how far it is."""
+    """What an experiment works with: the target, the facts made before it, and somebody to tell how far it is.
+
+    `workspace()` lends out the model, `batches(work)` and `test_batches(work)` are its data, `facts` are what earlier
+    experiments saw, by type, and `tick(done, total)` moves the progress line.
+    """
 
     prepared: Prepared
     facts: Mapping[type, Any] = field(default_factory=dict)
     tick: Callable[[int, int], None] = _silent
     trained: dict[str, Tensor] | None = None  # parameters and buffers that the training run left
+
+    @contextmanager
+    def workspace(self, *, trained: bool = False) -> Iterator[Workspace]:
+        """Lend out model, loss and optimizers, in training mode and seeded; everything is put back in the end.
+
+        `work.model` may be changed at will; `work.step(batch)` returns output and loss, `work.inputs(batch)` what the
+        model is called with. With `trained`, parameters and buffers are those that the training run left. Raises
+        NotApplicable where there was none: name Training in the experiment's `after`, or in the rule's `needs`.
+        """
+        from gradcheck_kit.experiments.evaluation import load_trained
+        from gradcheck_kit.target.workspace import workspace
+
+        if trained and self.trained is None:
+            raise NotApplicable("the model was not trained first")
+        with workspace(self.prepared, seed=self.prepared.settings.seed) as work:
+            if trained:
+                load_trained(work, self)
+            yield work
+
+    def batches(self, work: Workspace) -> Iterator[Any]:
+        """The training batches on the workspace's device, from the first on, over and over."""
+        from gradcheck_kit.target.batches import endless
+
+        return map(work.to_device, endless(self.prepared.train))
+
+    def test_batches(self, work: Workspace) -> Iterator[Any]:
+        """The test batches on the workspace's device, once. Raises NotApplicable where the target has no test data."""
+        if self.prepared.test is None:
+            raise NotApplicable("there is no test data")
+        return map(work.to_device, self.prepared.test)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +105,46 @@ class Experiment:
     fact: type
     run: Callable[[Probe], Any]
     after: tuple[type, ...] = ()
+    plugin: str = "gradcheck-kit"
+
+    def validate(self) -> None:
+        """Raise PluginError, naming the plugin, if this cannot be run or its fact cannot be kept in a trace."""
+
+        def refuse(reason: str) -> None:
+            name = getattr(self.run, "__name__", repr(self.run))
+            raise PluginError(f"plugin {self.plugin}: experiment {name} {reason}", self.plugin)
+
+        if not isinstance(self.fact, type) or not is_dataclass(self.fact):
+            refuse(f"makes {self.fact!r}, which is no fact; use a @dataclass(frozen=True, slots=True) of plain values")
+        if not self.fact.__dataclass_params__.frozen:  # type: ignore[attr-defined]  # every dataclass has it
+            refuse(f"makes {self.fact.__name__}, which can be changed; use @dataclass(frozen=True, slots=True)")
+        if not callable(self.run) or len(inspect.signature(self.run).parameters) != 1:
+            refuse("is no function of the probe alone; write def measure(probe): ...")
+
+
+def in_order(experiments: Iterable[Experiment]) -> list[Experiment]:
+    """Each after those that it looks at, otherwise as they come. Raises PluginError for a circle, or a fact made twice.
+
+    Facts are told apart by their names, as in a saved trace.
+    """
+    makers: dict[str, Experiment] = {}
+    for experiment in experiments:
+        name = experiment.fact.__name__
+        known = makers.setdefault(name, experiment)
+        if known is not experiment:
+            raise PluginError(
+                f"plugin {experiment.plugin}: its fact {name} is made by {known.plugin} already; rename it",
+                experiment.plugin,
+            )
+    waiting, ordered = list(makers), []
+    while waiting:
+        free = [n for n in waiting if not any(a.__name__ in waiting for a in makers[n].after)]
+        if not free:
+            plugin = makers[waiting[0]].plugin
+            raise PluginError(f"plugin {plugin}: these facts are made after each other: {', '.join(waiting)}", plugin)
+        waiting.remove(free[0])
+        ordered.append(makers[free[0]])
+    return ordered
 
 
 def built_in() -> tuple[Experiment, ...]:

@@ -32,6 +32,11 @@ class Shift:
     time: int
     counted: Tensor  # by row and position: whether what follows is to be predicted there
 
+    @property
+    def batch(self) -> int:
+        """The dimension of the batch."""
+        return 1 if self.time == 0 else 0
+
 
 def mix_future(probe: Probe) -> FutureMixing:
     """Replace one late element of one sequence. Raises NotApplicable unless the target is the input, one later."""
@@ -63,7 +68,7 @@ def _shift(inputs: Any, target: Any) -> Shift | None:
     for index, given in reversed([*enumerate(tensors(inputs))]):  # a decoder's input comes after the encoder's
         if given.shape != target.shape or given.ndim < 2:
             continue
-        for time in (1, 0):
+        for time in (1, 0, *range(2, given.ndim)):  # the last one: what convolutions take
             if found := _shifted(given, target, time):
                 return replace(found, index=index)
     return None
@@ -121,14 +126,19 @@ def _mix(work: Workspace, task: Task, batch: Any, shift: Shift) -> FutureMixing:
     row = int(shift.counted.sum(1).argmax())
     counted = shift.counted[row].nonzero()[:, 0]
     length, position = watched.shape[shift.time], int(counted.max()) + 1
-    alone, given = _one_sequence(batch, watched, row, shift.time)
+    alone, given = _one_sequence(batch, watched, row, shift)
     changed = [_with(alone, given, value) for value in _replaced(given, shift.time, position)]
 
     def forward(one: Any) -> Tensor | None:
-        with torch.no_grad():
-            found = task.prediction(task.forward(work.model, one))
-        # A position that sees nothing at all may be NaN, whatever the input.
-        return found if found is None or not bool(found.isfinite().any()) else found.nan_to_num()
+        found = None
+        # A position that sees nothing at all may be NaN, whatever the input; in the fused kernels that torch takes
+        # where no gradient is asked for, it makes the others NaN as well.
+        for fused in (True, False):
+            with torch.set_grad_enabled(not fused):
+                found = task.prediction(task.forward(work.model, one))
+            if found is None or bool(found.isfinite().any()):
+                return None if found is None else found.detach().nan_to_num()
+        return None
 
     plain, again = forward(alone), forward(alone)
     if plain is None or again is None or not torch.equal(plain, again):
@@ -157,17 +167,18 @@ def _mix(work: Workspace, task: Task, batch: Any, shift: Shift) -> FutureMixing:
     return FutureMixing(length, position, influence, len(reached), operation)
 
 
-def _one_sequence(batch: Any, watched: Tensor, row: int, time: int) -> tuple[Any, Tensor]:
+def _one_sequence(batch: Any, watched: Tensor, row: int, shift: Shift) -> tuple[Any, Tensor]:
     """The batch with one row of every tensor that has rows, and that of the watched one."""
-    rows = watched.shape[1 - time]
-    if rows == watched.shape[time]:
+    rows = watched.shape[shift.batch]
+    others = [leaf for leaf in tensors(batch) if leaf.shape != watched.shape]
+    if rows == watched.shape[shift.time] and any(list(leaf.shape).count(rows) > 1 for leaf in others):
         raise NotApplicable("sequences are as long as there are of them, so batch and time cannot be told apart")
 
     def narrow(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
-        if leaf.ndim > 1 - time and leaf.shape[1 - time] == rows:
-            return leaf.narrow(1 - time, row, 1).clone()
+        if leaf.ndim > shift.batch and leaf.shape[shift.batch] == rows:
+            return leaf.narrow(shift.batch, row, 1).clone()
         return leaf
 
     found = {id(leaf): narrow(leaf) for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)}

@@ -77,13 +77,15 @@ def look_at_initialization(probe: Probe) -> Initialization:
 
 
 def _suffers(training: Training, made: Initialization) -> bool:
-    """Whether other weights are worth a run: these are odd, and the run does not learn, or slowly and unevenly."""
+    """Whether other weights are worth a run: these are odd, and the run does not learn, or starts badly or unevenly."""
     if not made.odd:
         return False
     if training.harm:
         return True
     ratio, chance = made.gradient_ratio, training.constant_loss
     well = chance is not None and 0 <= training.last_loss < 0.1 * chance
+    if training.confidently_wrong and not training.competing:
+        return True
     return ratio is not None and not 1e-3 <= ratio <= 1e3 and not training.competing and not well
 
 

@@ -209,6 +209,17 @@ class Training:
         return ""
 
     @property
+    def chance(self) -> float | None:
+        """The loss of an output that says nothing: of the best constant prediction, or of zeros if that is larger."""
+        return None if self.constant_loss is None else max(self.constant_loss, self.zero_loss or 0.0)
+
+    @property
+    def confidently_wrong(self) -> bool:
+        """Whether the first loss is above twice that of an output that says nothing."""
+        chance = self.chance
+        return chance is not None and chance > 0 and self.first_loss > 2 * chance
+
+    @property
     def first_update_ratio(self) -> float | None:
         """The median over optimized weights of update RMS / weight RMS in the first recorded step."""
         return middle(

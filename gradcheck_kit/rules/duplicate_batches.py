@@ -31,6 +31,9 @@ def duplicate_batches(data: DataSummary, *, p: float = 1e-6) -> Iterator[Finding
         raise Skip("how probable equal batches are is not known")
     if not copies:
         return
+    if _one_of_many(data):
+        yield _of_one_batch(data)
+        return
     if _in_turn(data.same_as):
         raise Skip("the batches repeat in turn, as in full-batch training or a stream that starts again")
     copies = [i for i in copies if data.distinct[i] >= max(4, data.sizes[i] / 2)]
@@ -58,6 +61,26 @@ def _in_turn(same_as: tuple[int, ...]) -> bool:
     """Whether the first few batches come again and again in the same order."""
     period = next((i for i, first in enumerate(same_as) if first != i), len(same_as))
     return all(first == i % period for i, first in enumerate(same_as))
+
+
+def _one_of_many(data: DataSummary) -> bool:
+    """Whether every batch of an epoch is the first, of a data set that holds more than twice as many samples."""
+    more = data.dataset_size is not None and data.dataset_size > 2 * max(data.sizes)
+    return more and data.batches > 2 and set(data.same_as) == {0} and max(data.distinct) >= 4
+
+
+def _of_one_batch(data: DataSummary) -> Finding:
+    return Finding(
+        where=data.source,
+        message=f"All of the first {data.batches} batches of an epoch are the same {data.sizes[0]} samples, of a data "
+        f"set of {data.dataset_size:,}: the others are not read.",
+        evidence={"equal": data.batches - 1, "batches": data.batches, "dataset_size": data.dataset_size, "limit": 0},
+        fixes=(
+            "Make the generator of the sampler once and not in __iter__ or for each batch; or use shuffle=True in its "
+            "place. To learn one batch by heart on purpose, give the loader a Subset.",
+        ),
+        severity="warning",
+    )
 
 
 def _of_samples(data: DataSummary) -> Finding:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from statistics import median, quantiles
 
 from gradcheck_kit.facts import Training
-from gradcheck_kit.rule import Bar, Finding, Skip, listed, rule
+from gradcheck_kit.rule import Bar, Finding, Severity, Skip, listed, rule
 
 
 @rule("GK102", needs=(Training,), explains=("GK104", "GK106", "GK205", "GK301", "GK601", "GK606"))
@@ -54,8 +54,11 @@ def exploding_gradient(training: Training, *, ratio: float = 70.0) -> Iterator[F
         fixes.append(f"Or normalise between layers: LayerNorm or BatchNorm after {listed(layers[:-1] or layers)}.")
     evidence = {"ratio": depth, "growth": growth, "limit": ratio}
     bars = tuple(Bar(o.module, o.module_type, norm) for o, norm in profile) if started_high else ()
+    # A rate that nobody chose may take its first steps too long: that the loss rose in a few of them proves nothing.
+    early = training.finite and training.loss_steps < 20 and not training.optimizer_given
+    severity: Severity | None = "warning" if early else None
     # Whether it grows over depth or over steps, it is the whole model's, and chance may decide which shows.
-    yield Finding(where, message, evidence, tuple(fixes), profile=bars, places=("",))
+    yield Finding(where, message, evidence, tuple(fixes), severity, bars, places=("",))
 
 
 def _initialiser(training: Training, layers: list[str]) -> str:

@@ -16,8 +16,8 @@ def initial_loss(training: Training, *, factor: float = 2.0) -> Iterator[Finding
     """
     if training.constant_loss is None:
         raise Skip("the loss of a constant prediction is not known for this loss")
-    chance = max(training.constant_loss, training.zero_loss or 0.0)
-    if chance <= 0:
+    chance = training.chance
+    if chance is None or chance <= 0:
         raise Skip("the loss may be zero or negative, so it has no scale to compare with")
     first = training.losses[0]
     if not math.isfinite(first):

@@ -25,6 +25,8 @@ def train_eval_gap(gap: ModeGap, training: Training, *, ratio: float = 1.5) -> I
     if before <= 0:
         raise Skip("the loss may be zero or negative, so it has no scale to compare with")
     scale = training.constant_loss if training.constant_loss is not None else training.first_loss
+    if not before < scale:
+        raise Skip("in training mode the loss is not below a constant prediction's yet: there is nothing to lose")
     # Next to nothing may well double; and every single batch must be worse, which has a chance of 1 in 256.
     worse = all(b < a for b, a in zip(gap.by_batch, gap.by_average, strict=True))
     if not (worse and after > ratio * before and after - before > 0.2 * scale):

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from gradcheck_kit.facts import LearningRateResponse, OneBatchFit, Training
 from gradcheck_kit.rule import Finding, Skip, rule
 
+FEW = 8  # samples: to tell one or two apart takes next to nothing of what the task takes
+
 
 @rule("GK507", needs=(Training, OneBatchFit), uses=(LearningRateResponse,), explains=("GK601",), severity="warning")
 def uninformative_labels(
@@ -27,6 +29,8 @@ def uninformative_labels(
         raise Skip(f"{training.loss_steps} steps are too few to tell; {training.at_least(steps)}")
     if not fit.attempts[0].fitted(fit.constant_loss):
         raise Skip(f"{harm}, but one batch is not learned by heart either: that need not be the labels")
+    if fit.samples < FEW:
+        raise Skip(f"{harm}, and {fit.samples} samples are learned by heart, which are too few to tell by")
     if response is None:
         raise Skip(f"{harm}, but whether another learning rate or more steps help was not tried")
     if any(trial.learned(training.constant_loss) for trial in response.trials):

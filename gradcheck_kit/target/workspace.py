@@ -88,6 +88,10 @@ class Workspace:
         owned = [p for o in self.optimizers for g in o.param_groups for p in g["params"]]
         return list({id(p): p for p in (*self.model.parameters(), *extra, *owned)}.values())
 
+    def inputs(self, batch: Any) -> Any:
+        """What the model is called with: its positional arguments, or those and its keyword arguments."""
+        return self.task.inputs(batch)
+
     def step(self, batch: Any) -> tuple[Any, Tensor]:
         """One forward pass and loss on a batch that is on the device."""
         output = self.task.forward(self.model, batch)

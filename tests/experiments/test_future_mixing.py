@@ -126,6 +126,36 @@ def test_finds_it_in_batches_with_time_first(future_of):
     assert future_of(healthy, loader).influence == 0.0
 
 
+@pytest.mark.parametrize("rows", [8, T])
+def test_finds_it_in_series_with_time_last(future_of, rows):
+    def make(n):
+        x = torch.randn(n, 2, T + 1).cumsum(-1)
+        return x[..., :-1], x[..., 1:]
+
+    def cut(right):
+        conv = nn.Conv1d(2, 2, 3, padding=2)
+        return nn.Sequential(conv, Slice(slice(None, T) if right else slice(2, None)))
+
+    class Slice(nn.Module):
+        def __init__(self, part):
+            super().__init__()
+            self.part = part
+
+        def forward(self, x):
+            return x[..., self.part]
+
+    loader = DataLoader(TensorDataset(*make(32)), rows)
+    assert future_of(cut(right=False), loader, F.mse_loss).influence > 1e-2
+    assert future_of(cut(right=True), loader, F.mse_loss).influence == 0.0
+
+
+def test_finds_it_where_a_fused_kernel_makes_everything_nan(future_of):
+    upside_down = torch.ones(T, T, dtype=torch.bool).tril()
+    body = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 8, batch_first=True), 2, enable_nested_tensor=False)
+    model = Net(lambda net, h: net.body(h, mask=upside_down), body=body)
+    assert future_of(model, text()).influence > 1e-2
+
+
 def test_finds_it_in_forecasts_of_numbers(future_of):
     class Forecast(nn.Module):
         def __init__(self, *, both):

@@ -55,6 +55,28 @@ def test_it_only_warns_of_a_run_that_learns():
     assert finding.severity == "warning"
 
 
+WRONG = training(losses=falling(start=9.0, end=1.5), optimizer_given=True)
+
+
+def test_it_warns_of_a_confidently_wrong_start_that_others_are_ahead_of_all_along():
+    (finding,) = apply(bad_initialization, large(twin_losses=falling(end=1.2)), WRONG)
+    assert finding.severity == "warning"
+    assert "and the loss went from 9.18 to 1.77. With only these" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("twin", "run"),
+    [
+        (falling(start=9.0, end=1.45), WRONG),
+        (falling(end=1.2), training(losses=falling(start=4.0, end=1.5), optimizer_given=True)),
+    ],
+    ids=["not a tenth lower in the end", "not confidently wrong"],
+)
+def test_it_skips_a_start_that_others_are_not_clearly_ahead_of(twin, run):
+    with pytest.raises(Skip, match="is not clearly better"):
+        apply(bad_initialization, large(twin_losses=twin), run)
+
+
 def test_it_passes_usual_sizes_also_in_a_run_that_does_not_learn():
     assert apply(bad_initialization, initialization(), STUCK) == ()
 

@@ -52,7 +52,21 @@ def test_it_finds_workers_that_repeat_each_other():
 @pytest.mark.parametrize("same_as", [(0, 0, 0, 0), (0, 1, 2, 0, 1, 2, 0)])
 def test_it_skips_batches_that_repeat_in_turn(same_as):
     with pytest.raises(Skip, match="repeat in turn"):
-        apply(duplicate_batches, batches(*same_as))
+        apply(duplicate_batches, batches(*same_as, dataset_size=len(set(same_as)) * 64))
+
+
+def test_it_warns_of_one_batch_of_a_data_set_that_holds_more():
+    (finding,) = apply(duplicate_batches, batches(0, 0, 0, 0, order="own"))
+    assert finding.severity == "warning"
+    assert finding.message == (
+        "All of the first 4 batches of an epoch are the same 64 samples, of a data set of 2,048: the others are not "
+        "read."
+    )
+
+
+def test_it_skips_one_batch_that_is_all_there_is_to_know():
+    with pytest.raises(Skip, match="repeat in turn"):
+        apply(duplicate_batches, batches(0, 0, 0, dataset_size=None))
 
 
 @pytest.mark.parametrize("changes", [{"size": 2}, {"distinct": (3, 3, 3, 3)}, {"same_chance": 0.2}])

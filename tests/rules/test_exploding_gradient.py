@@ -126,3 +126,10 @@ def test_it_takes_the_limit_as_an_option():
     assert apply(exploding_gradient, stuck(GROWING_DOWN), ratio=1e9) == ()
     (finding,) = apply(exploding_gradient, stuck([0.065, 1e-2, 1e-3]), ratio=10.0)
     assert "up to 10 is healthy" in finding.message
+
+
+def test_it_only_warns_where_a_few_steps_at_a_rate_that_nobody_chose_went_up():
+    rising = tuple(2.0 + i for i in range(12))
+    assert judge(exploding_gradient, stuck(GROWING_DOWN, losses=rising, optimizer_given=False)).status == "warned"
+    assert judge(exploding_gradient, stuck(GROWING_DOWN, losses=rising)).status == "failed"
+    assert judge(exploding_gradient, stuck(GROWING_DOWN, optimizer_given=False)).status == "failed"

@@ -50,6 +50,7 @@ def test_it_passes_next_to_nothing_that_doubles():
         ({}, {"losses": flat()}, "did not learn"),
         ({"by_batch": (-1.0,) * 8}, {}, "zero or negative"),
         ({"by_average": (math.inf,) * 8}, {}, "not finite"),
+        ({"by_batch": (2.4,) * 8, "by_average": (20.0,) * 8}, {"constant_loss": 2.3}, "nothing to lose"),
     ],
 )
 def test_it_skips_what_it_cannot_compare(gap, run, reason):
