@@ -188,6 +188,16 @@ def test_learns(gradcheck_scan):
 """
 
 
+def test_models_in_two_folders_import_each_the_file_beside_it(pytester):
+    for folder in ("one", "two"):
+        pytester.makepyfile(**{
+            f"{folder}/layers": f"from torch import nn\nclass Layer{folder}(nn.Linear):\n    pass",
+            f"{folder}/model": f"from layers import Layer{folder}\nmodel = Layer{folder}(3, 2)",
+        })  # fmt: skip
+    pytester.makeini("[pytest]\ngradcheck_files = */model.py\ngradcheck_select = GK103\ngradcheck_steps = 3")
+    assert summary(pytester.runpytest_subprocess("-p", "no:randomly")) == {"passed": 2}
+
+
 CRASHING = """
 from gradcheck_kit import Finding, hookimpl, rule
 from gradcheck_kit.facts import Training
