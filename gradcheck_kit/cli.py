@@ -360,7 +360,7 @@ def _judging(command: Callable[..., int]) -> Command:
         **others: Any,
     ) -> int:
         file, known = _project(others, disabled, off=no_settings)
-        rules = _selected(known, file, select, ignore, extend_select)
+        rules = project.selected(known, file, select, ignore, extend_select)
         options = {rule: dict(values) for rule, values in file.options.items()}
         for rule, values in plugins.parse_options(settings, known).items():
             options.setdefault(rule, {}).update(values)
@@ -401,37 +401,9 @@ def _typed(option: str) -> bool:
 
 def _project(given: dict[str, Any], disabled: Sequence[str], *, off: bool = False) -> tuple[Settings, tuple[Rule, ...]]:
     """The settings that are in force for what is examined, and the rules that there are."""
-    path = None if off else project.find(_folder(str(given.get("target") or given.get("script") or "")))
+    path = None if off else project.find(project.folder_of(str(given.get("target") or given.get("script") or "")))
     known = project.known_rules(path, disabled)
     return Settings() if path is None else project.load(path, known), known
-
-
-def _folder(target: str) -> Path:
-    """Where to look for settings: a file's folder, or for a module and a trace the current one."""
-    for source in (target, target.rpartition(":")[0]):
-        with contextlib.suppress(OSError, RuntimeError):  # too long for a path; the home of nobody
-            if (path := Path(source).expanduser()).is_file():
-                return path.resolve().parent
-    return Path.cwd()
-
-
-def _selected(
-    known: Sequence[Rule], file: Settings, select: Sequence[str], ignore: Sequence[str], extended: Sequence[str]
-) -> tuple[Rule, ...]:
-    """The rules that the command line and the file leave.
-
-    Selectors that are typed replace the file's: --select also its extend-select, and what it ignores by the same word.
-    """
-    typed = {_code(selector, known) for selector in (*select, *extended)}
-    ignored = ignore or [selector for selector in file.ignore or () if _code(selector, known) not in typed]
-    if select:
-        return plugins.select(known, select, ignored, extended)
-    return plugins.select(known, file.select, ignored, extended or file.extend_select or ())
-
-
-def _code(selector: str, known: Sequence[Rule]) -> str:
-    """A selector in one spelling: a rule's name is its code."""
-    return next((rule.code for rule in known if rule.name == selector), selector.upper())
 
 
 def _baseline(path: Path, *, new: bool = False) -> baselines.Baseline:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,17 +12,18 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from gradcheck_kit import plugins
+from gradcheck_kit import plugins, shared_traces
 from gradcheck_kit.errors import GradcheckKitError, LabelError, PluginError, UsageError
 from gradcheck_kit.experiments import Experiment, NotApplicable, Probe, built_in, in_order
 from gradcheck_kit.facts import LossCalls
 from gradcheck_kit.report import Report, check
 from gradcheck_kit.rule import OptionValue, Rule, Severity
 from gradcheck_kit.target import ProbeSettings, Target
+from gradcheck_kit.target.fingerprint import fingerprint
 from gradcheck_kit.target.keep import keep_random_state
-from gradcheck_kit.target.load import load_target
+from gradcheck_kit.target.load import load_target, spec_key
 from gradcheck_kit.target.prepare import prepare
-from gradcheck_kit.target.workspace import Prepared, describe_optimizers, workspace
+from gradcheck_kit.target.workspace import Prepared, describe_optimizers, seed_everything, workspace
 from gradcheck_kit.trace import Header, Trace, decode, encode
 
 Progress = Callable[[str, int, int], None]
@@ -103,12 +104,15 @@ def scan_target(
     progress: Progress | None = None,
 ) -> Report:
     """Load a TARGET and examine it. Random numbers drawn while the file is loaded are seeded too."""
-    with keep_random_state():
-        from gradcheck_kit.target.workspace import seed_everything
 
+    def load() -> Target:
         seed_everything(settings.seed)
-        target = load_target(spec)
-        return examine(target, settings, rules=rules, options=options, fail_on=fail_on, progress=progress)
+        return load_target(spec)
+
+    with keep_random_state():
+        start = time.perf_counter()
+        trace = _trace(lambda: spec_key(spec), load, settings, rules, progress)
+        return check(trace, rules, options=options, fail_on=fail_on, seconds=time.perf_counter() - start)
 
 
 def examine(
@@ -122,13 +126,32 @@ def examine(
 ) -> Report:
     """Probe a target and apply the rules."""
     start = time.perf_counter()
-    try:
-        trace = probe(prepare(target, settings), rules, progress=progress)
-    except LabelError as refusal:
-        if not any(LossCalls in rule.needs for rule in rules):
-            raise
-        trace = _of_refused_labels(refusal)
+    trace = _trace(lambda: fingerprint(target), lambda: target, settings, rules, progress)
     return check(trace, rules, options=options, fail_on=fail_on, seconds=time.perf_counter() - start)
+
+
+def _trace(
+    key: Callable[[], Hashable | None],
+    load: Callable[[], Target],
+    settings: ProbeSettings,
+    rules: Sequence[Rule],
+    progress: Progress | None,
+) -> Trace:
+    """What a probe of the target sees, or one saw that other scans share: `key` equals where targets do."""
+
+    def make() -> Trace:
+        try:
+            return probe(prepare(load(), settings), rules, progress=progress)
+        except LabelError as refusal:
+            if not any(LossCalls in rule.needs for rule in rules):
+                raise
+            return _of_refused_labels(refusal)
+
+    shared = shared_traces.current()
+    same = None if shared is None else key()
+    if shared is None or same is None:
+        return make()
+    return shared.trace((same, settings), frozenset(experiment.fact for experiment in _plan(rules)), make)
 
 
 def measure(

@@ -11,6 +11,7 @@ does not.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import math
@@ -267,6 +268,34 @@ def _shown(value: Any) -> str:
 
 
 # ---- what it does ------------------------------------------------------------------------------------------------
+
+
+def folder_of(target: str) -> Path:
+    """Where to look for settings: a file's folder, or for a module and a trace the current one."""
+    for source in (target, target.rpartition(":")[0]):
+        with contextlib.suppress(OSError, RuntimeError):  # too long for a path; the home of nobody
+            if (path := Path(source).expanduser()).is_file():
+                return path.resolve().parent
+    return Path.cwd()
+
+
+def selected(
+    known: Sequence[Rule], settings: Settings, select: Sequence[str], ignore: Sequence[str], extended: Sequence[str]
+) -> tuple[Rule, ...]:
+    """The rules that the command line and the file leave.
+
+    Selectors that are typed replace the file's: --select also its extend-select, and what it ignores by the same word.
+    """
+    typed = {_code(selector, known) for selector in (*select, *extended)}
+    ignored = ignore or [selector for selector in settings.ignore or () if _code(selector, known) not in typed]
+    if select:
+        return plugins.select(known, select, ignored, extended)
+    return plugins.select(known, settings.select, ignored, extended or settings.extend_select or ())
+
+
+def _code(selector: str, known: Sequence[Rule]) -> str:
+    """A selector in one spelling: a rule's name is its code."""
+    return next((rule.code for rule in known if rule.name == selector), selector.upper())
 
 
 def apply(report: Report, settings: Settings) -> Report:

@@ -17,7 +17,16 @@ ROOMS = [  # floor by floor; a room may import from its own floor and from those
     {"rule", "report", "testing", "places", "baseline"},
     {"rules"},
     {"observe", "experiments", "target", "render", "hookspecs", "plugins", "settings"},
-    {"probe", "cli", "pre_commit"},
+    {
+        "shared_traces",
+        "probe",
+        "cli",
+        "pre_commit",
+        "pytest_plugin",
+        "pytest_settings",
+        "pytest_scan",
+        "pytest_targets",
+    },
 ]
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 SEAMS = {

@@ -41,6 +41,17 @@ def verdict_line(report: Report) -> str:
     return _Page(report, quiet=True, verbose=False, color=False, width=10_000).verdict()
 
 
+def render_outcome(report: Report, outcome: Outcome, *, width: int = 80) -> str:
+    """What the report says of a rule that found something, in full and without the line that names it."""
+    page = _Page(report, quiet=False, verbose=True, color=False, width=width)
+    return "\n".join(line.rstrip() for line in page.body(outcome))
+
+
+def conclusion(report: Report) -> str:
+    """The verdict in some words: the causes, or why there is none."""
+    return _Page(report, quiet=True, verbose=False, color=False, width=80).conclusions()[0]
+
+
 @dataclass(frozen=True, slots=True)
 class _Page:
     report: Report
@@ -116,6 +127,9 @@ class _Page:
 
     def block(self, outcome: Outcome) -> Iterator[str]:
         yield self.rule_line(outcome)
+        yield from self.body(outcome)
+
+    def body(self, outcome: Outcome) -> Iterator[str]:
         most = len(outcome.new) if self.verbose else MOST_FINDINGS
         for i, finding in enumerate(outcome.new[:most]):
             yield from [""] * (i > 0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
@@ -17,6 +19,13 @@ from types import CodeType, ModuleType
 from gradcheck_kit.errors import TargetError
 
 FORMS = "type a path such as model.py or model.py:name, package.module:name, or torchvision:resnet18"
+_NO_PROGRAMS = {
+    ".ipynb": "it is a notebook; turn it into a program with `jupyter nbconvert --to script`",
+    ".pt": "it holds weights; name the .py file that builds the model",
+    ".pth": "it holds weights; name the .py file that builds the model",
+    ".ckpt": "it holds weights; name the .py file that builds the model",
+    ".safetensors": "it holds weights; name the .py file that builds the model",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,42 @@ class Source:
             if self.path is None:
                 return import_module(self.name)
             return _import_from_package(self.path) or _run_alone(self.path)
+
+
+def split_spec(spec: str) -> tuple[str, str]:
+    """The file or module that a TARGET names, and the name in it or "". Raises TargetError."""
+    if spec and Path(spec).exists():
+        return spec, ""
+    source, colon, name = spec.rpartition(":")
+    if not colon and spec:
+        return spec, ""
+    if not source or not name.isidentifier():
+        raise TargetError(f"{spec!r} is no TARGET; {FORMS}")
+    return source, name
+
+
+def find_source(typed: str) -> Source:
+    """The file or module that was typed, before it is loaded. Raises TargetError for a file that is missing or none."""
+    path = Path(typed).expanduser()
+    if path.is_dir() and (os.sep in typed or not (path / "__init__.py").exists()):
+        files = sorted(file.name for file in path.glob("*.py"))
+        example = next((file for file in files if "model" in file), files[0] if files else "model.py")
+        raise TargetError(f"{typed} is a folder; name the file that holds the model, such as {path / example}")
+    if path.is_file():
+        if path.suffix != ".py":
+            hint = _NO_PROGRAMS.get(path.suffix, FORMS)
+            raise TargetError(f"{typed} is no Python file: {hint}")
+        path = path.resolve()
+        if not path.stat().st_size:
+            raise TargetError(f"{typed} is empty; define `model` in it, or name the file that does")
+        return Source(typed, package_root(path), path)
+    if path.suffix == ".py" or os.sep in typed:
+        near = get_close_matches(path.name, [f.name for f in path.parent.glob("*.py")], n=1)
+        hint = f"did you mean {path.parent / near[0]}?" if near else "check the path"
+        raise TargetError(f"{typed} does not exist; {hint}")
+    if not all(part.isidentifier() for part in typed.split(".")):
+        raise TargetError(f"{typed!r} is neither a file nor a module's name; {FORMS}")
+    return Source(typed, Path.cwd())
 
 
 def shown_path(path: Path) -> str:
