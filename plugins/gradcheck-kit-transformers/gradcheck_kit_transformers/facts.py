@@ -40,6 +40,7 @@ class Pair:
     other: str
     stated: str  # who says that they are one: "config.tie_word_embeddings"; "" nobody, but they hold the same values
     tied: bool
+    loaded_apart: bool  # transformers found two in the checkpoint, and left them two
     shape: tuple[int, ...]
     other_shape: tuple[int, ...]
     equal: bool  # all values are the same, to the last bit

@@ -25,13 +25,14 @@ def untied_weights(ties: Ties) -> Iterator[Finding]:
                     "shapes": [list(pair.shape), list(pair.other_shape)],
                 },
                 fixes=_fixes(pair),
-                severity=None if pair.stated else "warning",
+                severity=None if pair.stated and not pair.loaded_apart else "warning",
             )
 
 
 def _stated(pair: Pair) -> str:
     if pair.stated:
-        return f"{pair.stated} is True, but {pair.other} and {pair.name} are two parameters"
+        loaded = ", loaded so from a checkpoint that holds both" if pair.loaded_apart else ""
+        return f"{pair.stated} is True, but {pair.other} and {pair.name} are two parameters{loaded}"
     return f"{pair.other} and {pair.name} are two parameters"
 
 
@@ -56,7 +57,9 @@ def _fixes(pair: Pair) -> tuple[str, ...]:
             f"Tie them where the model is built, if they are meant to be one: assign the parameter itself, "
             f"{pair.other} = {pair.name}, and no clone, deepcopy or .data of it.",
         )
-    apart = f"Or set {pair.stated} = False, if two are meant: else a saved model loses {pair.other}."
+    if pair.loaded_apart:
+        return (f"Set {pair.stated} = False before loading: they are two, and the configuration shall say so.",)
+    apart = f"Or set {pair.stated} = False, if two are meant: who loads the saved model is told otherwise."
     if pair.shape != pair.other_shape:
         rows = max(pair.shape[:1] + pair.other_shape[:1], default=0)
         return (

@@ -48,6 +48,13 @@ def find_padding(model: nn.Module, call: Call) -> Padding | None:
     return None
 
 
+def may_be_padded(call: Call) -> bool:
+    """Whether the model is given tokens, or a mask beside vectors: images have neither."""
+    named = call.tensors()
+    masked = any(name.endswith((*_KEPT_WHERE_TRUE, *_PADDED_WHERE_TRUE)) for name in named) or bool(call.masks)
+    return any(masked or not content.is_floating_point() for _, content in _contents(call))
+
+
 def _contents(call: Call) -> list[tuple[str, Tensor]]:
     """Inputs with a row per sample and a place per position: tokens that are looked up, or vectors."""
     found = []

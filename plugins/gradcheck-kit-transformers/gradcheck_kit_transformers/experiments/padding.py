@@ -22,10 +22,10 @@ from gradcheck_kit_transformers.experiments.calls import (
     recorded,
     rms,
 )
-from gradcheck_kit_transformers.experiments.found_padding import Padding, find_padding, looks_up
+from gradcheck_kit_transformers.experiments.found_padding import Padding, find_padding, looks_up, may_be_padded
 from gradcheck_kit_transformers.facts import PaddingUse
 
-MOST_BATCHES = 16  # of training, and as many of test data, that are searched for padding
+MOST_BATCHES = 8  # of training, and as many of test data, that are searched for padding
 SAME = {"float64": 1e-9, "float32": 1e-4}  # relative: above rounding, where the first module that moves is looked for
 
 
@@ -61,6 +61,8 @@ def _padded_batch(probe: Probe, work: Any) -> tuple[Any, Call, Padding]:
             work.step(batch)
         if not watch.seen:
             raise NotApplicable("the model has no attention")
+        if not may_be_padded(call):
+            raise NotApplicable("the model is given neither tokens nor a mask that could tell padding")
         if (padding := find_padding(work.model, call)) is not None:
             return batch, call, padding
         probe.tick(number, MOST_BATCHES)

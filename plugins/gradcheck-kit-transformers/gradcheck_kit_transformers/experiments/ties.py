@@ -21,22 +21,22 @@ def look_at_ties(probe: Probe) -> Ties:
         named = dict(work.model.named_parameters(remove_duplicate=False))
         owned = {id(p) for optimizer in work.optimizers for group in optimizer.param_groups for p in group["params"]}
         found: dict[frozenset[str], Pair] = {}
-        for name, other, stated in (*_stated(work.model), *_alike(work.model)):
+        for name, other, stated, apart in (*_stated(work.model), *_alike(work.model)):
             if name in named and other in named and name != other:
                 key = frozenset((name, other))
-                found.setdefault(key, _pair((name, other), (named[name], named[other]), stated, owned))
+                found.setdefault(key, _pair((name, other), (named[name], named[other]), (stated, apart), owned))
         return Ties(tuple(pair for pair in found.values() if pair.stated or pair.tied or pair.equal))
 
 
-def _pair(names: tuple[str, str], both: tuple[Tensor, Tensor], stated: str, owned: set[int]) -> Pair:
+def _pair(names: tuple[str, str], both: tuple[Tensor, Tensor], said: tuple[str, bool], owned: set[int]) -> Pair:
     a, b = both
     return Pair(
-        *names, stated, a is b, tuple(a.shape), tuple(b.shape), a is b or torch.equal(a, b),
+        *names, said[0], a is b, said[1], tuple(a.shape), tuple(b.shape), a is b or torch.equal(a, b),
         id(a) in owned, id(b) in owned, rms(a), a.shape[-1] if a.ndim == 2 else 0,
     )  # fmt: skip
 
 
-def _stated(model: nn.Module) -> Iterator[tuple[str, str, str]]:
+def _stated(model: nn.Module) -> Iterator[tuple[str, str, str, bool]]:
     """Embedding and head by name, where a configuration of transformers' ties them."""
     covered: list[str] = []
     for prefix, module in model.named_modules():
@@ -48,7 +48,8 @@ def _stated(model: nn.Module) -> Iterator[tuple[str, str, str]]:
         covered.append(prefix)
         before = f"{prefix}." if prefix else ""
         for target, source in _keys(module).items():
-            yield before + source, before + target, f"{before}config.tie_word_embeddings"
+            apart = target not in getattr(module, "all_tied_weights_keys", {target})
+            yield before + source, before + target, f"{before}config.tie_word_embeddings", apart
 
 
 def _keys(module: Any) -> dict[str, str]:
@@ -66,14 +67,14 @@ def _keys(module: Any) -> dict[str, str]:
     return {target: source} if target in module._tied_weights_keys else {}  # noqa: SLF001  # their name for it
 
 
-def _alike(model: nn.Module) -> Iterator[tuple[str, str, str]]:
+def _alike(model: nn.Module) -> Iterator[tuple[str, str, str, bool]]:
     """Embedding and Linear whose weights are one, or hold the same random values."""
     modules = list(model.named_modules())
     for name, embedding in modules:
         if isinstance(embedding, nn.Embedding):
             for other, head in modules:
                 if isinstance(head, nn.Linear) and _same(embedding.weight, head.weight):
-                    yield f"{name}.weight", f"{other}.weight", ""
+                    yield f"{name}.weight", f"{other}.weight", "", False
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
