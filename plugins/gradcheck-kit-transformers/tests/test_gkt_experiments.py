@@ -186,6 +186,19 @@ def test_it_finds_padding_by_a_mask_that_is_true_there():
     assert use.shifted < 1e-12
 
 
+def test_it_knows_positions_that_come_after_the_classes():
+    class Tagger(Padded):
+        def forward(self, tokens, padding_mask):
+            h = self.embed(tokens)
+            return self.head(self.attention(h, h, h)[0]).transpose(1, 2)
+
+    data = DataLoader([(ids, mask == 0, (ids % 2) * mask) for ids, mask in map(padded, texts(48))], 12)
+    use = padding_of(Tagger(), data)
+    assert use.per_position
+    assert use.moved > 1e-3
+    assert use.shifted > 1e-3
+
+
 def test_it_looks_at_padding_only():
     model = Padded()
     with_other_padding = rows(lambda ids, mask: (torch.where(mask == 0, 77, ids), mask == 0))

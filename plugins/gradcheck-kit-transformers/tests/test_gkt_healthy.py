@@ -51,11 +51,12 @@ def test_its_words_do_not_depend_on_padding(name):
             measure(PADDING, model, data)
     else:
         use = measure(PADDING, model, data)
-        assert use.precision == "float64"
+        # transformers' experts are multiplied by a kernel that has no float64.
+        assert use.precision == ("float32" if name.startswith(("Mixtral", "Qwen2Moe")) else "float64")
         assert use.padded_rows > 8
         assert use.moved < 1e-9
         assert use.loss_moved is None or use.loss_moved < 1e-9
-        assert use.shifted is None or use.shifted < 1e-6
+        assert use.shifted is None or use.shifted < 1e-5
 
 
 @pytest.mark.parametrize("name", TINY)

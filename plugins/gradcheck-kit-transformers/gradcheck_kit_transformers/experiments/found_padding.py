@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -32,8 +33,8 @@ class Padding:
         return "both" if left and right else "left" if left else "right"
 
 
-def find_padding(model: nn.Module, call: Call) -> Padding | None:
-    """The padding of the first padded input, with what told it: a mask, or the token that stands for padding."""
+def find_padding(model: nn.Module, call: Call) -> Iterator[Padding]:
+    """Of every padded input, with what told it: a mask, or the token that stands for padding."""
     for name, content in _contents(call):
         mask_name, hidden = _mask_for(name, content, call)
         token, source = _padding_token(model, content, call)
@@ -42,10 +43,9 @@ def find_padding(model: nn.Module, call: Call) -> Padding | None:
             inverted = _keeps_padding(content, hidden)
             if not inverted and bool(hidden.all(-1).any()):
                 continue  # a row without anything: nothing is certain
-            return Padding(name, content, ~hidden if inverted else hidden, mask_name, mask_name, inverted)
-        if runs is not None and _certain(content, runs):
-            return Padding(name, content, runs, source, mask_name)
-    return None
+            yield Padding(name, content, ~hidden if inverted else hidden, mask_name, mask_name, inverted)
+        elif runs is not None and _certain(content, runs):
+            yield Padding(name, content, runs, source, mask_name)
 
 
 def may_be_padded(call: Call) -> bool:

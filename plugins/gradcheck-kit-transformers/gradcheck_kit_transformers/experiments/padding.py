@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ def look_at_padding(probe: Probe) -> PaddingUse:
     for dtype in (torch.float64, torch.float32):
         with probe.workspace() as work, torch.no_grad(), without_fast_path():
             in_evaluation_mode(work.model)
-            batch, _, _ = _padded_batch(probe, work)
+            batch = _padded_batch(probe, work)
             try:
                 work.model.to(dtype)
                 part_equal_weights(work.model)
@@ -51,7 +52,7 @@ def look_at_padding(probe: Probe) -> PaddingUse:
     raise NotApplicable(f"the model could not be run again on a padded batch ({failed})")
 
 
-def _padded_batch(probe: Probe, work: Any) -> tuple[Any, Call, Padding]:
+def _padded_batch(probe: Probe, work: Any) -> Any:
     """The first batch with padding. Raises NotApplicable where there is none, or nothing that could mix positions."""
     batches = itertools.chain(
         itertools.islice(probe.train_data, MOST_BATCHES), itertools.islice(probe.test_data or (), MOST_BATCHES)
@@ -63,25 +64,51 @@ def _padded_batch(probe: Probe, work: Any) -> tuple[Any, Call, Padding]:
             raise NotApplicable("the model has no attention")
         if not may_be_padded(call):
             raise NotApplicable("the model is given neither tokens nor a mask that could tell padding")
-        if (padding := find_padding(work.model, call)) is not None:
-            return batch, call, padding
+        if any(find_padding(work.model, call)):
+            return batch
         probe.tick(number, MOST_BATCHES)
     raise NotApplicable("no row of the data is padded, as far as masks and padding tokens tell")
 
 
 def _measure(work: Any, batch: Any, precision: str) -> PaddingUse:
+    """Of several padded inputs, as of an encoder and a decoder, the one whose padding does most."""
     with recorded(work.model) as call:
         plain, loss = work.step(batch)
-    padding = find_padding(work.model, call)
-    assert padding is not None  # the same batch told it before
+    run = _Run(work, batch, precision, call, plain, loss)
+    found: list[PaddingUse] = []
+    reason = NotApplicable("no row of the data is padded, as far as masks and padding tokens tell")
+    for padding in find_padding(work.model, call):
+        try:
+            found.append(_change_padding(run, padding))
+        except NotApplicable as error:  # noqa: PERF203  # another input may tell; else the reason is told
+            reason = error
+    if not found:
+        raise reason
+    return max(found, key=lambda use: (not use.moved <= SAME[precision], use.loss_moved or 0.0, use.shifted or 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The model on a padded batch, as it is."""
+
+    work: Any
+    batch: Any
+    precision: str
+    call: Call
+    output: Any
+    loss: Tensor
+
+
+def _change_padding(run: _Run, padding: Padding) -> PaddingUse:
+    work, batch, precision, call = run.work, run.batch, run.precision, run.call
     same = SAME[precision]
 
     def step(where: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
         with _moving(work.model, padding.content, where):
             output, other = work.step(batch)
-        return outputs(output), other
+        return _turned(output, padding), other
 
-    before = {name: t for name, t in outputs(plain).items() if _kind(t, padding)}
+    before = {name: t for name, t in _turned(run.output, padding).items() if _kind(t, padding)}
     if not before:
         raise NotApplicable("the model returns nothing that has one row per sample")
     again, _ = step(None)
@@ -113,7 +140,7 @@ def _measure(work: Any, batch: Any, precision: str) -> PaddingUse:
         moved_rows=changes[worst][1],
         module=module[0],
         module_type=module[1],
-        loss_moved=_loss_change(loss, other_loss, padding, batch, call),
+        loss_moved=_loss_change(run.loss, other_loss, padding, batch, call),
         shifted=_without_padding(work.model, call, padding, before),
     )
 
@@ -176,6 +203,16 @@ def _moving(model: nn.Module, content: Tensor, where: Tensor | None) -> Iterator
 
 
 # ---- comparing ---------------------------------------------------------------------------------------------------
+
+
+def _turned(output: Any, padding: Padding) -> dict[str, Tensor]:
+    """The outputs by name, positions second: cross entropy takes (row, class, position)."""
+    length = padding.where.shape[1]
+    found = outputs(output)
+    for name, tensor in found.items():
+        places = [d for d, size in enumerate(tensor.shape) if d and size == length]
+        found[name] = tensor.movedim(places[0], 1) if len(places) == 1 else tensor
+    return found
 
 
 def _kind(tensor: Tensor, padding: Padding) -> str:
@@ -299,6 +336,7 @@ def _without_padding(model: nn.Module, call: Call, padding: Padding, before: dic
 
     try:
         alone = outputs(model(*pytree.tree_map(cut, call.args), **pytree.tree_map(cut, call.kwargs)))
+        words = last - first
     except Exception:  # noqa: BLE001  # a model of one length, or of one batch size
         return None
     changes = []
@@ -307,6 +345,8 @@ def _without_padding(model: nn.Module, call: Call, padding: Padding, before: dic
         if _kind(whole, padding) == "positions":
             expected = expected[:, first:last]
         other = alone.get(name)
+        if other is not None and other.shape != expected.shape and words in other.shape[2:]:
+            other = other.movedim(other.shape.index(words, 2), 1)
         if other is None or other.shape != expected.shape:
             return None
         changes.append(float((other - expected).abs().max()) / _scale(whole, padding))
