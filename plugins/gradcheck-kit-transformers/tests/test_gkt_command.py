@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -124,6 +125,19 @@ def test_it_leaves_no_trace_when_it_is_left_out(tmp_path, capsys):
     run(["rules", *without])
     assert "GKT" not in capsys.readouterr().out
     assert [plugin.name for plugin in load_plugins([NAME]) if plugin.name == NAME] == []
+
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_its_readme_shows_what_the_command_prints(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    readme = (ROOT / "README.md").read_text()
+    assert run(["scan", "examples/bert_without_its_mask.py"]) == 1
+    printed = capsys.readouterr().out
+    for start, end in (("target ", "probe "), ("---- GKT101", "more ")):
+        block = printed[printed.index(start) : printed.index(end)]
+        assert block in readme
 
 
 PROOF = (
