@@ -205,6 +205,53 @@ def test_it_looks_at_padding_only():
     assert padding_of(model, with_other_padding).moved == 0
 
 
+def test_it_lets_the_content_tell_what_is_true_in_a_mask():
+    class WhereWords(Padded):
+        def forward(self, tokens, padding_mask):
+            return super().forward(tokens, ~padding_mask)
+
+    use = padding_of(WhereWords(), rows(lambda ids, mask: (ids, mask == 1)))
+    assert use.moved == 0
+    assert not use.mask_inverted
+    assert use.shifted < 1e-12
+
+
+def test_it_takes_no_start_for_padding_that_has_its_number():
+    class Decoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Embedding(99, WIDTH, padding_idx=0)
+            self.attention, self.head = nn.MultiheadAttention(WIDTH, 2, batch_first=True), nn.Linear(WIDTH, 99)
+
+        def forward(self, x):
+            h, later = self.embed(x), torch.ones(x.shape[1], x.shape[1]).triu(1).bool()
+            return self.head(self.attention(h, h, h, attn_mask=later)[0]).transpose(1, 2)
+
+    ids = torch.stack([padded(text, length=17)[0] for text in texts(48)])
+    shifted = torch.cat([torch.zeros_like(ids[:, :1]), ids[:, :-1]], 1)
+    with pytest.raises(NotApplicable, match="no row of the data is padded"):
+        padding_of(Decoder(), DataLoader(list(zip(shifted, ids, strict=True)), 12))
+
+
+def test_it_runs_losses_that_take_derivatives():
+    def loss_fn(output, target):
+        (slope,) = torch.autograd.grad(output.sum(), parameter, create_graph=True)
+        return nn.functional.cross_entropy(output, target) + slope.square().mean()
+
+    model = Padded()
+    parameter = model.head.weight
+    assert measure(EXPERIMENTS[PaddingUse], model, rows(), loss_fn=loss_fn).moved == 0
+
+
+def test_it_skips_a_model_that_has_its_loss_in_training_mode_only():
+    class Trains(Padded):
+        def forward(self, tokens, padding_mask):
+            return super().forward(tokens, padding_mask) if self.training else None
+
+    with pytest.raises(NotApplicable, match="in evaluation mode the model or its loss raises"):
+        padding_of(Trains(), rows())
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -264,7 +311,7 @@ def test_it_changes_padded_vectors_too():
 
     data = [
         {
-            "frames": torch.randn(LENGTH, WIDTH),
+            "frames": torch.randn(LENGTH, WIDTH) * (torch.arange(LENGTH) < 4 + i % 5)[:, None],
             "attention_mask": (torch.arange(LENGTH) < 4 + i % 5).long(),
             "label": i % 2,
         }

@@ -5,11 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 
-import torch
-
 from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit_transformers.experiments.attention_watch import Seen, watching_attention
-from gradcheck_kit_transformers.experiments.calls import in_evaluation_mode
+from gradcheck_kit_transformers.experiments.calls import evaluated, in_evaluation_mode
 from gradcheck_kit_transformers.facts import AttentionSite, AttentionUse
 
 BATCHES = 2
@@ -41,8 +39,8 @@ def _measured(probe: Probe, *, trained: bool) -> dict[tuple[str, int], Seen]:
     with probe.workspace(trained=trained) as work:
         in_evaluation_mode(work.model)
         for batch in itertools.islice(probe.batches(work), BATCHES):
-            with torch.no_grad(), watching_attention(work.model) as watch:
-                work.step(batch)
+            with watching_attention(work.model) as watch:
+                evaluated(work, batch)
             passes.append({(seen.module, seen.call): seen for seen in watch.seen})
     return {place: _joined([seen[place] for seen in passes if place in seen]) for place in passes[0]}
 

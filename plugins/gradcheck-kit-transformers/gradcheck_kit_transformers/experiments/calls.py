@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gradcheck_kit.experiments import NotApplicable
+
 # Not what a model is there for: what it keeps for the next call, and its insides.
 _INSIDE = ("past_key_values", "attentions", "hidden_states", "loss")
 _MASK_PARAMETERS = ("key_padding_mask", "src_key_padding_mask")
@@ -103,7 +105,7 @@ def _named(module: nn.Module, args: Any, kwargs: Any) -> dict[str, Any]:
 def outputs(output: Any, name: str = "output") -> dict[str, Tensor]:
     """The floating-point tensors of an output, by name, without a cache, losses and the insides of the model."""
     if isinstance(output, Tensor):
-        return {name: output} if output.is_floating_point() else {}
+        return {name: output.detach()} if output.is_floating_point() else {}
     if isinstance(output, Mapping):
         parts = {str(key): value for key, value in output.items()}
     elif is_dataclass(output) and not isinstance(output, type):
@@ -132,6 +134,18 @@ def in_evaluation_mode(model: nn.Module) -> None:
     model.eval()
     for module in model.modules():
         module.training = False  # a train() of the user's own may have kept it
+
+
+def evaluated(work: Any, batch: Any) -> tuple[Any, Tensor]:
+    """Output and loss in evaluation mode; gradients stay on, as some losses take derivatives.
+
+    Raises NotApplicable where a model returns its loss in training mode only.
+    """
+    try:
+        output, loss = work.step(batch)
+    except Exception as error:
+        raise NotApplicable(f"in evaluation mode the model or its loss raises {type(error).__name__}") from error
+    return output, loss
 
 
 def rms(tensor: Tensor) -> float:

@@ -41,8 +41,8 @@ def find_padding(model: nn.Module, call: Call) -> Iterator[Padding]:
         runs = None if token is None else _runs(content, token)
         if hidden is not None and bool(hidden.any()):
             inverted = _keeps_padding(content, hidden)
-            if not inverted and bool(hidden.all(-1).any()):
-                continue  # a row without anything: nothing is certain
+            if not inverted and (bool(hidden.all(-1).any()) or not _constant(content[hidden])):
+                continue  # a row without anything, or words where padding should be: nothing is certain
             yield Padding(name, content, ~hidden if inverted else hidden, mask_name, mask_name, inverted)
         elif runs is not None and _certain(content, runs):
             yield Padding(name, content, runs, source, mask_name)
@@ -90,8 +90,8 @@ def _mask_for(name: str, content: Tensor, call: Call) -> tuple[str, Tensor | Non
             continue
         if mask_name.endswith(_KEPT_WHERE_TRUE):
             return mask_name, mask == 0
-        if mask_name.endswith(_PADDED_WHERE_TRUE):
-            return mask_name, mask != 0
+        if mask_name.endswith(_PADDED_WHERE_TRUE):  # people disagree on what is True there: the content tells
+            return mask_name, mask == 0 if _constant(content[mask == 0]) else mask != 0
     for place, mask in call.masks:
         if mask.shape == shape:
             return place, mask if mask.dtype == torch.bool else mask < -1
@@ -113,10 +113,16 @@ def _padding_token(model: nn.Module, content: Tensor, call: Call) -> tuple[int |
     return (token, f"config.pad_token_id {token}") if isinstance(token, int) and token >= 0 else (None, "")
 
 
+def _constant(content: Tensor) -> bool:
+    """Whether there is one token, or one vector, and no other."""
+    return not len(content) or bool((content == content[0]).all())
+
+
 def _runs(tokens: Tensor, token: int) -> Tensor:
-    """True where a row ends or begins with this token."""
+    """True where rows end with this token; where none does, where they begin with it. The start may have its number."""
     same = (tokens == token).int()
-    return (same.cumprod(1).bool() | same.flip(1).cumprod(1).flip(1).bool()) & (tokens == token)
+    after = same.flip(1).cumprod(1).flip(1).bool()
+    return after if bool(after.any()) else same.cumprod(1).bool()
 
 
 def _certain(tokens: Tensor, runs: Tensor) -> bool:

@@ -130,7 +130,7 @@ def loss_change(before: Tensor, after: Tensor, padding: Padding, batch: Any, cal
         for leaf in pytree.tree_leaves((batch, call.named))
         if isinstance(leaf, Tensor) and leaf.shape == padding.where.shape and not any(leaf is t for t in named)
     ]
-    a, b = float(before), float(after)
+    a, b = float(before.detach()), float(after.detach())
     if padding.side != "right" or not targets or not a or abs(a) == float("inf"):
         return None
     return abs(b - a) / abs(a)

@@ -14,6 +14,7 @@ from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit_transformers.experiments.attention_watch import watching_attention, without_fast_path
 from gradcheck_kit_transformers.experiments.calls import (
     Call,
+    evaluated,
     in_evaluation_mode,
     part_equal_weights,
     recorded,
@@ -39,7 +40,7 @@ def look_at_padding(probe: Probe) -> PaddingUse:
     """Change padding in float64; in float32 where the model runs in nothing else."""
     failed = ""
     for dtype in (torch.float64, torch.float32):
-        with probe.workspace() as work, torch.no_grad(), without_fast_path():
+        with probe.workspace() as work, without_fast_path():
             in_evaluation_mode(work.model)
             batch = _padded_batch(probe, work)
             try:
@@ -60,11 +61,12 @@ def look_at_padding(probe: Probe) -> PaddingUse:
 def _padded_batch(probe: Probe, work: Any) -> Any:
     """The first batch with padding. Raises NotApplicable where there is none, or nothing that could mix positions."""
     batches = itertools.chain(
-        itertools.islice(probe.train_data, MOST_BATCHES), itertools.islice(probe.test_data or (), MOST_BATCHES)
+        itertools.islice(probe.train_data, MOST_BATCHES),
+        itertools.islice(() if probe.test_data is None else probe.test_data, MOST_BATCHES),
     )
     for number, batch in enumerate(map(work.to_device, batches)):
         with recorded(work.model) as call, watching_attention(work.model, measure=False) as watch:
-            work.step(batch)
+            evaluated(work, batch)
         if not watch.seen:
             raise NotApplicable("the model has no attention")
         if not may_be_padded(call):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gradcheck_kit.experiments import NotApplicable, Probe
-from gradcheck_kit_transformers.experiments.calls import in_evaluation_mode, part_equal_weights
+from gradcheck_kit_transformers.experiments.calls import evaluated, in_evaluation_mode, part_equal_weights
 from gradcheck_kit_transformers.facts import PositionTable, PositionUse
 
 MOST_TEST = 32  # test batches that are looked at
@@ -106,7 +106,7 @@ def _structured(rows: Tensor) -> bool:
 def _reached(work: Any, tables: Iterable[_Table], batch: Any) -> list[set[int]]:
     """By table, the rows that the loss of this batch depends on."""
     tables = list(tables)
-    _, loss = work.step(batch)
+    _, loss = evaluated(work, batch)
     if not tables or not loss.requires_grad:
         return [set() for _ in tables]
     parameters = [table.parameter for table in tables]
