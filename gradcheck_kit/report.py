@@ -232,7 +232,10 @@ def _with_remedies(finding: Finding, rule: Rule, trace: Trace) -> Finding:
 
 def _reach(code: str, outcomes: Sequence[Outcome]) -> set[str]:
     """The codes that `code` explains, directly or through other rules, whether or not those were hit."""
-    edges = {o.rule.code: o.rule.explains for o in outcomes}
+    edges = {o.rule.code: list(o.rule.explains) for o in outcomes}
+    for outcome in outcomes:
+        for cause in outcome.rule.explained_by:
+            edges.setdefault(cause, []).append(outcome.rule.code)
     reached: set[str] = set()
     waiting = list(edges.get(code, ()))
     while waiting:

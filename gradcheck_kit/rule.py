@@ -103,7 +103,8 @@ class Rule:
     """A check with its code and name.
 
     `needs` are the facts it is called with, in order; `uses` are facts it takes as None where they are absent.
-    `explains` names the codes whose findings are symptoms of this one.
+    `explains` names the codes whose findings are symptoms of this one, `explained_by` those that this one is a symptom
+    of: a plugin says there which rules of others come first.
     """
 
     code: str
@@ -112,6 +113,7 @@ class Rule:
     needs: tuple[type, ...]
     uses: tuple[type, ...] = ()
     explains: tuple[str, ...] = ()
+    explained_by: tuple[str, ...] = ()
     severity: Severity = "error"
     plugin: str = "gradcheck-kit"
     remedies: tuple[Remedy, ...] = ()  # of any plugin
@@ -185,12 +187,15 @@ def rule(
     needs: Iterable[type],
     uses: Iterable[type] = (),
     explains: Iterable[str] = (),
+    explained_by: Iterable[str] = (),
     severity: Severity = "error",
 ) -> Callable[[Check], Rule]:
     """Make a Rule of a function; its name is the rule's, with hyphens; its keyword-only parameters are options."""
 
     def make(check: Check) -> Rule:
         name = check.__name__.replace("_", "-")
-        return Rule(code, name, check, tuple(needs), tuple(uses), tuple(explains), severity)
+        return Rule(
+            code, name, check, tuple(needs), tuple(uses), tuple(explains), tuple(explained_by), severity=severity
+        )
 
     return make

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -144,6 +145,14 @@ def test_it_names_only_what_nothing_else_explains():
     report = report_of(toy("GK101", explains=("GK204", "GK606")), toy("GK204"), toy("GK606"))
     assert codes(report.causes) == ["GK101"]
     assert codes(report.explained_by(report.causes[0])) == ["GK204", "GK606"]
+
+
+def test_it_lets_a_rule_say_whose_symptom_it_is():
+    own = replace(toy("ACME101", explains=("GK606",)), explained_by=("GK203",))
+    report = report_of(toy("GK203"), own, toy("GK606"))
+    assert codes(report.causes) == ["GK203"]
+    assert codes(report.explained_by(report.causes[0])) == ["ACME101", "GK606"]
+    assert codes(report_of(own, toy("GK606")).causes) == ["ACME101"]
 
 
 def test_it_explains_through_rules_that_found_nothing():
