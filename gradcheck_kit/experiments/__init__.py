@@ -58,8 +58,9 @@ def _silent(_done: int, _total: int) -> None:
 class Probe:
     """What an experiment works with: the target, the facts made before it, and somebody to tell how far it is.
 
-    `workspace()` lends out the model, `batches(work)` and `test_batches(work)` are its data, `facts` are what earlier
-    experiments saw, by type, and `tick(done, total)` moves the progress line.
+    `workspace()` lends out the model, `batches(work)` and `test_batches(work)` are its data, `train_data` and
+    `test_data` what they come from, `facts` are what earlier experiments saw, by type, and `tick(done, total)` moves
+    the progress line.
     """
 
     prepared: Prepared
@@ -96,6 +97,20 @@ class Probe:
         if self.prepared.test is None:
             raise NotApplicable("there is no test data")
         return map(work.to_device, self.prepared.test)
+
+    @property
+    def train_data(self) -> Iterable[Any]:
+        """What yields the training batches: the target's own loader, its data set and sampler as they are.
+
+        Workers are left out where its data set can do without. Draw from it inside `workspace()`, which seeds random
+        numbers and puts them back, generators of loaders too. No promise that it is a DataLoader: any iterable may be.
+        """
+        return self.prepared.train
+
+    @property
+    def test_data(self) -> Iterable[Any] | None:
+        """Likewise what yields the test batches; None where the target has no test data."""
+        return self.prepared.test
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,7 +199,8 @@ class _Page:
 def _title(outcome: Outcome) -> str:
     """The group's name: a built-in topic, or for other people's rules their plugin."""
     code = outcome.rule.code
-    return GROUPS.get(code[2], "") if code.startswith("GK") else outcome.rule.plugin
+    # A pack's codes may begin as ours do: GKV1 is no group of ours.
+    return GROUPS.get(code[2], outcome.rule.plugin) if code.startswith("GK") else outcome.rule.plugin
 
 
 def bars(profile: Sequence[Bar], width: int = 80) -> Iterator[str]:
