@@ -14,7 +14,7 @@ class Normalization:
     mean: Channels
     std: Channels
     calls: int
-    again: bool  # another Normalize had run on the same sample, and its output, below zero, was what entered
+    again: bool  # another Normalize had run on the same sample before
     minimum: float | None  # of what entered; None where the transform scales bytes by itself, as a weights' preset does
     maximum: float | None
     channel_means: Channels  # of what entered
@@ -31,6 +31,7 @@ class Normalization:
 
 
 def same_channels(one: Channels, other: Channels, within: float = 1e-4) -> bool:
+    """Whether statistics per channel differ by no more than that; one number may stand for all channels."""
     size = max(len(one), len(other))
     if size > min(len(one), len(other)) > 1:
         return False
@@ -62,10 +63,6 @@ class DrawnImages:
     minimum: float | None  # of the images as the model gets them
     maximum: float | None
     channel_means: Channels
-
-    @property
-    def normalized(self) -> tuple[Normalization, ...]:
-        return tuple(n for n in self.normalizations if not n.again)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,9 @@ def count_values(probe: Probe) -> BatchNormValues:
     """Values per channel at every BatchNorm in training mode; the last batch of an epoch is tried if it is of one."""
     data = probe.train_data
     with probe.workspace() as work:
-        norms = {n: m for n, m in work.model.named_modules() if isinstance(m, KINDS) and m.training}
+        norms: dict[str, nn.Module] = {
+            n: m for n, m in work.model.named_modules() if isinstance(m, KINDS) and m.training
+        }
         if not norms:
             raise NotApplicable("the model has no BatchNorm in training mode")
         batch = next(probe.batches(work))
@@ -35,7 +37,7 @@ def count_values(probe: Probe) -> BatchNormValues:
             raise NotApplicable("no BatchNorm ran")
         size, last = _last_batch(data)
         error, layer = "", ""
-        if last == 1:
+        if last == 1 and isinstance(data, DataLoader):
             single = _single(data)
             with torch.no_grad(), _counted(norms) as seen:
                 try:

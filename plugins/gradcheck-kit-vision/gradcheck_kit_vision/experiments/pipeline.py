@@ -44,7 +44,7 @@ def _draw(data: Any, inputs: Inputs) -> DrawnImages | None:
     watch = TransformWatch()
     changed: int | None = None
     places = _places(data)
-    with watch:
+    with watch.watching():
         if places:
             drawn = [_sample(data, place, watch) for place in places]
         else:

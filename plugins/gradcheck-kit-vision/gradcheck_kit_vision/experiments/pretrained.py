@@ -62,12 +62,12 @@ def compare_with_weights(probe: Probe) -> PretrainedInput:
         found = _distances(work, batches, norms, None)
         if found is None:
             raise NotApplicable("no BatchNorm that has been trained before ran")
-        name, norm, distance = found
+        name, distance = found
         best: tuple[Tensor | None, Statistics] = (None, usual[0])
         for mean, std in [] if same else usual:
-            again = _distances(work, batches, {name: norm}, _renormalized(own, (mean, std), scale))
-            if again is not None and (best[0] is None or float(again[2].mean()) < float(best[0].mean())):
-                best = (again[2], (mean, std))
+            again = _distances(work, batches, {name: norms[name]}, _renormalized(own, (mean, std), scale))
+            if again is not None and (best[0] is None or float(again[1].mean()) < float(best[0].mean())):
+                best = (again[1], (mean, std))
     other = best[0]
     return PretrainedInput(
         family=type(part).__name__,
@@ -89,17 +89,17 @@ def _expected(module: str) -> Iterator[Statistics]:
     """Mean and standard deviation that each of torchvision's weights for the models of a module goes with."""
     from torchvision.models import WeightsEnum
 
-    for kind in vars(sys.modules[module]).values():
-        if isinstance(kind, type) and issubclass(kind, WeightsEnum):
+    kinds: list[Any] = [k for k in vars(sys.modules[module]).values() if isinstance(k, type)]
+    for kind in kinds:
+        if issubclass(kind, WeightsEnum):
             for weights in kind:
+                # A partial of a preset: what it does not name is the preset's default.
                 made = weights.transforms
-                defaults = inspect.signature(made.func).parameters if hasattr(made, "func") else {}
-                found = []
-                for what in ("mean", "std"):
-                    default = defaults[what].default if what in defaults else None
-                    found.append(getattr(made, "keywords", {}).get(what, default))
-                if all(isinstance(value, tuple | list) for value in found):
-                    yield tuple(map(float, found[0])), tuple(map(float, found[1]))
+                defaults = inspect.signature(getattr(made, "func", made)).parameters
+                given = {name: p.default for name, p in defaults.items()} | getattr(made, "keywords", {})
+                mean, std = given.get("mean"), given.get("std")
+                if isinstance(mean, tuple | list) and isinstance(std, tuple | list):
+                    yield tuple(map(float, mean)), tuple(map(float, std))
 
 
 def _trained(norm: nn.BatchNorm2d) -> bool:
@@ -174,7 +174,7 @@ def _renormalized(own: Statistics, wanted: Statistics, scale: float) -> Any:
 
 def _distances(
     work: Workspace, batches: list[Any], norms: dict[str, nn.BatchNorm2d], change: Any
-) -> tuple[str, nn.BatchNorm2d, Tensor] | None:
+) -> tuple[str, Tensor] | None:
     """The first of the norms that runs, and per channel the distance of what enters it from what it remembers.
 
     Kullback-Leibler between normal distributions of the remembered and the present mean and variance, in nats.
@@ -213,4 +213,4 @@ def _distances(
     present = values.var(1, correction=0) + norm.eps
     ratio = present / variance
     distance = (ratio - 1 - ratio.log() + (values.mean(1) - mean).square() / variance) / 2
-    return name, norm, distance.cpu()
+    return name, distance.cpu()

@@ -7,6 +7,7 @@ around a Subset, in a collate function. Nothing is searched for, and nothing is 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils import _pytree as pytree
-from torch.utils.hooks import RemovableHandle
 
 from gradcheck_kit_vision.facts import Channels, Normalization
 
@@ -79,15 +79,14 @@ class TransformWatch:
     random: dict[str, None] = field(default_factory=dict)
     entered: dict[Statistics, _Entered] = field(default_factory=dict)
     _normalized: bool = False
-    _handle: RemovableHandle | None = None
 
-    def __enter__(self) -> TransformWatch:
-        self._handle = register_module_forward_pre_hook(self._enter)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._handle is not None:
-            self._handle.remove()
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        handle = register_module_forward_pre_hook(self._enter)
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def begin(self) -> None:
         self._normalized = False
@@ -113,8 +112,7 @@ class TransformWatch:
     def _note(self, mean: Channels, std: Channels, image: Tensor | None, *, scales: bool) -> None:
         if not mean or not std:
             return
-        again = self._normalized and image is not None and not scales and bool((image < 0).any())
-        entered = self.entered.setdefault((mean, std, again), _Entered())
+        entered = self.entered.setdefault((mean, std, self._normalized), _Entered())
         entered.calls += 1
         if image is not None and not scales:
             entered.add(image)

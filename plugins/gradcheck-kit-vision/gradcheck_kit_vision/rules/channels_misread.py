@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite
 
 from gradcheck_kit import Finding, Skip, rule
 from gradcheck_kit.facts import binomial_tail
@@ -20,22 +21,22 @@ def channels_misread(layout: ImageLayout, *, chance: float = 0.005) -> Iterator[
     elif layout.roughness is not None and layout.roughness_if_reshaped is not None:
         yield from _reshaped(layout)
     else:
-        raise Skip(f"what enters {_layer(layout)}, of shape {layout.shape}, is not known to be colour images")
+        raise Skip(f"what enters {_layer(layout)}, {_shape(layout)}, is not known to be colour images")
 
 
 def _rows_as_channels(layout: ImageLayout, chance: float) -> Iterator[Finding]:
     if layout.row_chance is None or layout.column_chance is None:
         raise Skip("the order of rows was not tested")
     _, rows, columns, colours = layout.shape
-    # A chance that is NaN is none that the order is arbitrary: without the proof nothing is said.
+    # Without the proof nothing is said, and a chance that is NaN is none.
     if not (layout.row_chance <= chance and layout.column_chance <= chance):
-        raise Skip(f"the order along dimension 1 of {layout.shape} carries no information: it may well be channels")
+        raise Skip(f"the order along dimension 1 of {_shape(layout)} carries no information: it may well be channels")
     yield Finding(
         where=layout.layer or "model",
-        message=f"{_layer(layout)} takes images of shape {layout.shape} and reads dimension 1 as {rows} channels, but "
-        f"the {'colour is' if colours == 1 else f'{colours} colours are'} in the last dimension, and dimension 1 holds "
-        f"rows: shuffled, their neighbours are never as alike (p = {layout.row_chance:.3g}; up to {chance:g} is proof). "
-        f"The kernel slides over columns and colours and sees every row at once.",
+        message=f"{_layer(layout)} takes images of shape {_shape(layout)} and reads dimension 1 as {rows} channels, "
+        f"but the {'colour is' if colours == 1 else f'{colours} colours are'} in the last dimension, and dimension 1 "
+        f"holds rows: in another order neighbours are less alike (p = {layout.row_chance:.3g}; up to {chance:g} is "
+        "proof). So the kernel slides over columns and colours, and takes all rows at once.",
         evidence={
             "row_chance": layout.row_chance,
             "column_chance": layout.column_chance,
@@ -54,6 +55,8 @@ def _reshaped(layout: ImageLayout) -> Iterator[Finding]:
     rough, other = layout.roughness, layout.roughness_if_reshaped
     assert rough is not None
     assert other is not None
+    if not (isfinite(rough) and isfinite(other)):
+        raise Skip("the images are not finite (see non-finite-input)")
     # Noise is as rough both ways; a picture read rightly is smoother than the same memory read otherwise.
     surely = binomial_tail(layout.smoother_if_reshaped, layout.samples, 0.5) < 1e-6
     if not (surely and layout.smoother_if_reshaped >= 0.95 * layout.samples and other < 0.5 * rough):
@@ -61,7 +64,7 @@ def _reshaped(layout: ImageLayout) -> Iterator[Finding]:
     _, channels, rows, columns = layout.shape
     yield Finding(
         where=layout.layer or "model",
-        message=f"The images that enter {_layer(layout)}, of shape {layout.shape}, are scrambled: they are pixels of "
+        message=f"The images that enter {_layer(layout)}, of shape {_shape(layout)}, are scrambled: they are pixels of "
         f"({rows}, {columns}, {channels}) images whose memory was reshaped, not permuted. Read back as that, "
         f"{layout.smoother_if_reshaped} of {layout.samples} of them are smoother: neighbouring pixels differ by "
         f"{other:.2g} of what noise does, and by {rough:.2g} as they are (below {0.5 * rough:.2g} is proof).",
@@ -80,3 +83,7 @@ def _reshaped(layout: ImageLayout) -> Iterator[Finding]:
 
 def _layer(layout: ImageLayout) -> str:
     return f"{layout.layer or 'the model'} (Conv2d)"
+
+
+def _shape(layout: ImageLayout) -> str:
+    return f"(N, {', '.join(map(str, layout.shape[1:]))})"

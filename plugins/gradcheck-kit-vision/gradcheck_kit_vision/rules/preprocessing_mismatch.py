@@ -12,7 +12,7 @@ SCALES = 8.0  # images of one kind do not differ so much in brightness; bytes an
 def preprocessing_mismatch(pipeline: ImagePipeline, *, shift: float = 0.5) -> Iterator[Finding]:
     """Test images are normalised or scaled otherwise than training images.
 
-    An error where a pixel lands more than `shift` standard deviations elsewhere, else a warning.
+    An error where a normalised pixel comes out more than `shift` elsewhere, else a warning.
     """
     train, test = pipeline.train, pipeline.test
     if test is None:
@@ -27,15 +27,15 @@ def preprocessing_mismatch(pipeline: ImagePipeline, *, shift: float = 0.5) -> It
 
 
 def _different(train: DrawnImages, test: DrawnImages, shift: float) -> Iterator[Finding]:
-    strange = [n for n in test.normalized if not any(n.same(known) for known in train.normalized)]
-    if not strange or not train.normalized:
+    strange = [n for n in test.normalizations if not any(n.same(known) for known in train.normalizations)]
+    if not strange:
         return
-    one, usual = strange[0], train.normalized[0]
+    one, usual = strange[0], train.normalizations[0]
     apart = _apart(one, usual)
     yield Finding(
         where="test data",
-        message=f"The test images ({test.source}) go through {one.called}, the training images ({train.source}) through "
-        f"{usual.called}. The same pixel lands up to {apart:.2g} standard deviations apart in the two.",
+        message=f"The test images ({test.source}) go through {one.called}, the training images ({train.source}) "
+        f"through {usual.called}. The same pixel comes out up to {apart:.2g} apart; 0 is meant.",
         evidence={"apart": apart, "limit": shift},
         fixes=(f"Use {usual.called} in the transform of the test data too.",),
         severity=None if not apart <= shift else "warning",
@@ -43,11 +43,11 @@ def _different(train: DrawnImages, test: DrawnImages, shift: float) -> Iterator[
 
 
 def _apart(one: Normalization, other: Normalization) -> float:
-    """How far the images of black and white, whichever is more, are apart after the one and after the other."""
+    """How far a pixel, black or white, is apart after the one and after the other."""
     size = max(len(one.mean), len(one.std), len(other.mean), len(other.std))
     rows = zip(*(spread(v, size) for v in (one.mean, one.std, other.mean, other.std)), strict=False)
     white = max([1.0, *(n.maximum for n in (one, other) if n.maximum is not None)])
-    return max(abs((v - m) / s - (v - n) / t) for m, s, n, t in rows for v in (0.0, white))
+    return max((abs((v - m) / s - (v - n) / t) for m, s, n, t in rows for v in (0.0, white)), default=0.0)
 
 
 def _one_sided(train: DrawnImages, test: DrawnImages) -> Iterator[Finding]:
@@ -66,8 +66,8 @@ def _one_sided(train: DrawnImages, test: DrawnImages) -> Iterator[Finding]:
     yield Finding(
         where="test data",
         message=f"The {with_it} images ({used.source}) go through {one.called} and are {used.minimum:.3g} to "
-        f"{_number(used.maximum)}; the {without} images ({plain.source}) go through none and are {plain.minimum:.3g} to "
-        f"{plain.maximum:.3g}.",
+        f"{_number(used.maximum)}; the {without} images ({plain.source}) go through none and are {plain.minimum:.3g} "
+        f"to {plain.maximum:.3g}.",
         evidence={"train_minimum": train.minimum, "test_minimum": test.minimum, "limit": 0.0},
         fixes=(f"Add {one.called} to the transform of the {without} data.",),
     )
@@ -88,8 +88,8 @@ def _scaled(train: DrawnImages, test: DrawnImages) -> Iterator[Finding]:
         yield Finding(
             where="test data",
             message=f"The {small} images ({low.source}) are {low.minimum:.3g} to {low.maximum:.3g} with a mean of "
-            f"{dark:.3g}, the {large} images ({high.source}) {high.minimum:.3g} to {high.maximum:.3g} with {bright:.3g}: "
-            f"{bright / dark:.3g} times as much (up to {SCALES:g} may be brightness).",
+            f"{dark:.3g}, the {large} images ({high.source}) {high.minimum:.3g} to {high.maximum:.3g} with "
+            f"{bright:.3g}: {bright / dark:.3g} times as much (up to {SCALES:g} may be brightness).",
             evidence={"ratio": bright / dark, "limit": SCALES},
             fixes=(f"Scale the {large} images as the {small} images are: x / 255 for bytes.",),
         )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite
 
 from gradcheck_kit import Finding, Skip, rule
 from gradcheck_kit.facts import Training, binomial_tail
@@ -22,7 +23,9 @@ def pretrained_statistics(
     if distance is None or other is None:
         raise Skip("how well the images fit was not measured")
     surely = binomial_tail(pretrained.nearer, pretrained.channels, 0.5) < 1e-3
-    if not surely or (distance <= ratio * other) or distance <= nats:
+    if not (isfinite(distance) and isfinite(other)):
+        raise Skip("what enters the first BatchNorm is not finite (see non-finite-input)")
+    if not surely or distance <= ratio * other or distance <= nats:
         return
     harm = "" if training is None else training.harm
     wanted = Normalization(pretrained.expected_mean, pretrained.expected_std, 0, False, None, None, (), ())
@@ -32,10 +35,10 @@ def pretrained_statistics(
     now += f" and are scaled to {pretrained.maximum:g}" if raw else ""
     yield Finding(
         where=pretrained.layer,
-        message=f"{pretrained.family} has pretrained weights, for which torchvision records {wanted.called}; the training "
-        f"images {now}. What enters {pretrained.layer} is {distance:.2g} nats per channel from what it remembers, "
-        f"and {other:.2g} with the recorded one, closer in {pretrained.nearer} of {pretrained.channels} channels "
-        f"(up to {ratio:g} times as far is healthy)" + (f", and {harm}." if harm else "."),
+        message=f"{pretrained.family} has pretrained weights, for which torchvision records {wanted.called}; the "
+        f"training images {now}. What enters {pretrained.layer} is {distance:.2g} nats per channel from what it "
+        f"remembers, and {other:.2g} with the recorded one, closer in {pretrained.nearer} of {pretrained.channels} "
+        f"channels (up to {ratio:g} times as far is healthy)" + (f", and {harm}." if harm else "."),
         evidence={"distance": distance, "expected_distance": other, "ratio": ratio, "nearer": pretrained.nearer},
         fixes=(
             f"Use {wanted.called} on training and test data, after the pixels are scaled to 0 to 1"

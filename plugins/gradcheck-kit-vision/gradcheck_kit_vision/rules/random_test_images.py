@@ -37,8 +37,8 @@ def random_test_images(pipeline: ImagePipeline, evaluation: Evaluation | None) -
         + (" Training and test data are parts of one data set and share its transform." if pipeline.shared else ""),
         evidence={"changed": test.changed, "limit": 0, "transforms": list(test.random)},
         fixes=(
-            f"Take {names} out of the test data's {'collate function' if several else 'transform'}; Resize, CenterCrop, "
-            "ToTensor and Normalize may stay.",
+            f"Take {names} out of the test data's {'collate function' if several else 'transform'}; Resize, "
+            "CenterCrop, ToTensor and Normalize may stay.",
             *(
                 (
                     "Make the data set twice, with the training and with the test transform, and take each part from "

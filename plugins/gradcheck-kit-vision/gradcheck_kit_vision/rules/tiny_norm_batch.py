@@ -38,7 +38,7 @@ def tiny_norm_batch(norms: BatchNormValues, training: Training, *, values: int =
             f"Or use GroupNorm in {listed((layer.name for layer in few), 5)}, or "
             "norm_layer=functools.partial(nn.GroupNorm, 8) in torchvision's models that take it: it does not depend "
             "on the batch.",
-            f"Or freeze them, with .eval() after model.train(), where their statistics are pretrained.",
+            "Or freeze them, with .eval() after model.train(), where their statistics are pretrained.",
         ),
         severity=None if harm else "warning",
         profile=tuple(Bar(layer.name, layer.type, float(layer.values)) for layer in norms.layers)
