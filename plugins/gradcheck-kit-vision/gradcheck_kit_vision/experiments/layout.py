@@ -40,7 +40,7 @@ def look_at_layout(probe: Probe) -> ImageLayout:
             raise _Seen
 
     with probe.workspace() as work:
-        for batch in itertools.islice(probe.batches(work), BATCHES):
+        for batch in map(work.to_device, itertools.islice(probe.train_data, BATCHES)):  # each image once
             handle = register_module_forward_pre_hook(enter)
             try:
                 work.step(batch)

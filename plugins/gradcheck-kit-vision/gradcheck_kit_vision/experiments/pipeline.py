@@ -28,9 +28,9 @@ Inputs = Callable[[Any], Any]
 def look_at_pipeline(probe: Probe) -> ImagePipeline:
     """The images of both data sets with the transforms that made them. Raises NotApplicable where there are none."""
     test = probe.test_data
-    if test is not None and _same_samples(probe.train_data, test):
-        test = None
-    with probe.workspace() as work:
+    with probe.workspace() as work:  # which puts back what samplers and transforms draw from
+        if test is not None and _same_samples(probe.train_data, test):
+            test = None
         train_images = _draw(probe.train_data, work.inputs)
         test_images = None if test is None else _draw(test, work.inputs)
     if train_images is None:

@@ -50,7 +50,7 @@ def compare_with_weights(probe: Probe) -> PretrainedInput:
         if not norms:
             raise NotApplicable("the model has no BatchNorm that has been trained before, so it may start from scratch")
         used_mean, used_std, scale = _used(pipeline)
-        batches = list(_enough(itertools.islice(probe.batches(work), BATCHES), work))
+        batches = list(_enough(map(work.to_device, itertools.islice(probe.train_data, BATCHES)), work))
         images, entered = _images(work, batches)
         if not all(torch.equal(a, b) for a, b in zip(images, entered, strict=True)):
             raise NotApplicable("the model changes its images before its first convolution")

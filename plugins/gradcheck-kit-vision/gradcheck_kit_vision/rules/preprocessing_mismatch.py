@@ -9,7 +9,7 @@ SCALES = 8.0  # images of one kind do not differ so much in brightness; bytes an
 
 
 @rule("GKV103", needs=(ImagePipeline,), explains=("GK601",))
-def preprocessing_mismatch(pipeline: ImagePipeline, *, shift: float = 0.5) -> Iterator[Finding]:
+def preprocessing_mismatch(pipeline: ImagePipeline, *, shift: float = 1.0) -> Iterator[Finding]:
     """Test images are normalised or scaled otherwise than training images.
 
     An error where a normalised pixel comes out more than `shift` elsewhere, else a warning.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite
 
 from gradcheck_kit import Finding, Skip, rule
 from gradcheck_kit_vision.facts import DrawnImages, ImagePipeline, Normalization, same_channels, spread, written
@@ -28,6 +29,8 @@ def wrong_normalization(pipeline: ImagePipeline) -> Iterator[Finding]:
     ran = {name: side for name, side in sides.items() if side is not None and side.normalizations}
     if not ran:
         raise Skip("no Normalize of torchvision's ran while samples were drawn")
+    if not any(isfinite(n.minimum or 0.0) for side in ran.values() for n in side.normalizations):
+        raise Skip("the images are not finite (see non-finite-input)")
     findings: dict[tuple[str, ...], Finding] = {}
     for name, side in ran.items():
         for normalization in side.normalizations:
