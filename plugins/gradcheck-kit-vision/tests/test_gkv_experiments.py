@@ -176,9 +176,9 @@ def test_it_reads_mnist_from_its_files(tmp_path):
 def test_it_leaves_the_loaders_and_random_numbers_as_they_were():
     generator = torch.Generator().manual_seed(3)
     data = fake(v1.Compose([v1.RandomHorizontalFlip(), *V1]))
-    loader = DataLoader(data, 4, shuffle=True, generator=generator)
+    loader, model = DataLoader(data, 4, shuffle=True, generator=generator), network()
     before, drawn = generator.get_state(), torch.get_rng_state()
-    look(ImagePipeline, network(), loader, DataLoader(data, 4))
+    look(ImagePipeline, model, loader, DataLoader(data, 4))
     assert torch.equal(generator.get_state(), before)
     assert torch.equal(torch.get_rng_state(), drawn)
     assert nn.modules.module._global_forward_pre_hooks == {}
