@@ -186,7 +186,7 @@ def _distances(
     def enter(module: nn.Module, args: Any) -> Any:
         nonlocal started
         if id(module) in names:
-            seen.setdefault(names[id(module)], []).append(args[0].detach().movedim(1, 0).flatten(1).double())
+            seen.setdefault(names[id(module)], []).append(args[0].detach().movedim(1, 0).flatten(1).cpu().double())
             raise _Seen
         if isinstance(module, nn.Conv2d) and not started:
             started = True
@@ -209,8 +209,8 @@ def _distances(
     norm, values = norms[name], torch.cat(seen[name], 1)
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    mean, variance = norm.running_mean.double(), norm.running_var.double() + norm.eps
+    mean, variance = norm.running_mean.cpu().double(), norm.running_var.cpu().double() + norm.eps
     present = values.var(1, correction=0) + norm.eps
     ratio = present / variance
     distance = (ratio - 1 - ratio.log() + (values.mean(1) - mean).square() / variance) / 2
-    return name, distance.cpu()
+    return name, distance
