@@ -88,7 +88,8 @@ class ImageLayout:
     # (N, 3, H, W) that was read out of the memory of (N, H, W, 3): roughness both ways, 1.0 being noise
     roughness: float | None
     roughness_if_reshaped: float | None
-    smoother_if_reshaped: int  # samples
+    compared: int  # samples, those of one colour left out
+    smoother_if_reshaped: int  # of them
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,6 +242,13 @@ def test_it_finds_reshaped_memory_smoother_as_it_was():
     assert seen.roughness_if_reshaped < 0.2 * seen.roughness
 
 
+def test_it_leaves_out_pictures_of_one_colour():
+    images = photographs()
+    images[::4] = 0.5
+    seen = layout(images.permute(0, 2, 3, 1).reshape(-1, 3, 16, 16))
+    assert (seen.samples, seen.compared, seen.smoother_if_reshaped) == (32, 24, 24)
+
+
 def test_it_sees_grey_pictures_that_were_reshaped():
     grey = photographs()[:, :1].expand(-1, 3, -1, -1)
     assert layout(grey.permute(0, 2, 3, 1).reshape(-1, 3, 16, 16)).smoother_if_reshaped == 32

@@ -56,7 +56,7 @@ def pipeline(train=None, test=None, **changes):
 
 
 def layout(**changes):
-    healthy = {"layer": "conv1", "shape": (64, 3, 32, 32), "samples": 64, "roughness": 0.03,
+    healthy = {"layer": "conv1", "shape": (64, 3, 32, 32), "samples": 64, "compared": 64, "roughness": 0.03,
                "roughness_if_reshaped": 0.09}  # fmt: skip
     return fact(ImageLayout, **{**healthy, **changes})
 
@@ -83,7 +83,7 @@ def test_it_finds_memory_that_was_reshaped():
         {},
         {"roughness": 1.0, "roughness_if_reshaped": 1.0, "smoother_if_reshaped": 33},  # noise
         {"roughness": 0.05, "roughness_if_reshaped": 0.04, "smoother_if_reshaped": 64},  # hardly smoother
-        {**RESHAPED, "samples": 8, "smoother_if_reshaped": 8},  # too few to tell
+        {**RESHAPED, "compared": 8, "smoother_if_reshaped": 8},  # too few to tell
     ],
 )
 def test_it_is_silent_on_channels_first(changes):

@@ -60,7 +60,7 @@ def look_at_layout(probe: Probe) -> ImageLayout:
         raise NotApplicable("no Conv2d takes a batch of images as they are")
     colours_last = _colours_last(x)
     rows, columns = (_order_chance(x, 1), _order_chance(x, 2)) if colours_last else (None, None)
-    rough, reshaped, smoother = _reshaped(x)
+    rough, reshaped, compared, smoother = _reshaped(x)
     return ImageLayout(
         layer=names.get(id(layer), ""),
         shape=tuple(x.shape),
@@ -70,6 +70,7 @@ def look_at_layout(probe: Probe) -> ImageLayout:
         column_chance=columns,
         roughness=rough,
         roughness_if_reshaped=reshaped,
+        compared=compared,
         smoother_if_reshaped=smoother,
     )
 
@@ -99,18 +100,18 @@ def _order_chance(x: Tensor, dim: int) -> float:
     return (closer + 1) / (PERMUTATIONS + 1)
 
 
-def _reshaped(x: Tensor) -> tuple[float | None, float | None, int]:
-    """Roughness as it is and with the same memory read as (N, H, W, 3), and in how many samples that is smoother."""
+def _reshaped(x: Tensor) -> tuple[float | None, float | None, int, int]:
+    """Roughness as it is and with the same memory read as (N, H, W, 3); samples, and in how many that is smoother."""
     count, channels, rows, columns = x.shape
     if channels not in COLOURS[1:] or min(rows, columns) < SMALLEST:
-        return None, None, 0
+        return None, None, 0, 0
     as_it_is = _roughness(x, x)
     other = _roughness(x.contiguous().reshape(count, rows, columns, channels).movedim(-1, 1), x)
     varied = (as_it_is > 0) & (other > 0)
     if not bool(varied.any()):
-        return None, None, 0
+        return None, None, 0, 0
     as_it_is, other = as_it_is[varied], other[varied]
-    return float(as_it_is.mean()), float(other.mean()), int((other < as_it_is).sum())
+    return float(as_it_is.mean()), float(other.mean()), len(other), int((other < as_it_is).sum())
 
 
 def _roughness(x: Tensor, measure: Tensor) -> Tensor:

@@ -58,15 +58,15 @@ def _reshaped(layout: ImageLayout) -> Iterator[Finding]:
     if not (isfinite(rough) and isfinite(other)):
         raise Skip("the images are not finite (see non-finite-input)")
     # Noise is as rough both ways; a picture read rightly is smoother than the same memory read otherwise.
-    surely = binomial_tail(layout.smoother_if_reshaped, layout.samples, 0.5) < 1e-6
-    if not (surely and layout.smoother_if_reshaped >= 0.95 * layout.samples and other < 0.5 * rough):
+    surely = binomial_tail(layout.smoother_if_reshaped, layout.compared, 0.5) < 1e-6
+    if not (surely and layout.smoother_if_reshaped >= 0.95 * layout.compared and other < 0.5 * rough):
         return
     _, channels, rows, columns = layout.shape
     yield Finding(
         where=layout.layer or "model",
         message=f"The images that enter {_layer(layout)}, of shape {_shape(layout)}, are scrambled: they are pixels of "
         f"({rows}, {columns}, {channels}) images whose memory was reshaped, not permuted. Read back as that, "
-        f"{layout.smoother_if_reshaped} of {layout.samples} of them are smoother: neighbouring pixels differ by "
+        f"{layout.smoother_if_reshaped} of {layout.compared} of them are smoother: neighbouring pixels differ by "
         f"{other:.2g} of what noise does, and by {rough:.2g} as they are (below {0.5 * rough:.2g} is proof).",
         evidence={
             "roughness": rough,
