@@ -164,15 +164,17 @@ def measure(
     test_data: Iterable[Any] | None = None,
     steps: int = 60,
     seed: int = 0,
+    others: Iterable[Experiment] = (),
 ) -> Any:
     """Return the fact that an experiment makes of a model, as a probe would make it: for tests of experiments.
 
-    The facts that it is `after` are made first. Raises NotApplicable where the experiment does.
+    The facts that it is `after` are made first; `others` are experiments of the same plugin that make some of them.
+    Raises NotApplicable where the experiment does.
     """
     target = model if isinstance(model, Target) else Target(model, train_data, test_data, loss_fn, optimizer)
     facts: dict[type, Any] = {}
     work = Probe(prepare(target, ProbeSettings(steps=steps, seed=seed)), facts)
-    for one in _wanted(in_order([*built_in(), experiment]), {experiment.fact}):
+    for one in _wanted(in_order([*built_in(), *others, experiment]), {experiment.fact}):
         facts[one.fact] = decode(one.fact, encode(one.run(work)))
     return facts[experiment.fact]
 

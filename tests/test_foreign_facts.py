@@ -151,3 +151,28 @@ def test_a_remedy_that_fails_leaves_the_finding_and_says_whose_it_is():
 def test_it_says_that_an_experiment_does_not_apply_to_whoever_measures():
     with pytest.raises(NotApplicable, match="there is no test data"):
         measure(Experiment(Confidence, lambda probe: list(probe.test_batches(None))), nn.Linear(4, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    train: str
+    test: str
+    confident: bool
+
+
+def look_at_sources(probe):
+    names = [type(getattr(data, "dataset", data)).__name__ for data in (probe.train_data, probe.test_data)]
+    return Sources(*names, confident=Confidence in probe.facts)
+
+
+def test_it_sees_the_data_that_batches_come_from_and_facts_of_its_own_plugin():
+    x = torch.randn(8, 4)
+    data = torch.utils.data.TensorDataset(x, (x[:, 0] > 0).long())
+    fact = measure(
+        Experiment(Sources, look_at_sources, after=(Confidence,)),
+        nn.Linear(4, 2),
+        torch.utils.data.DataLoader(torch.utils.data.Subset(data, range(8)), 4),
+        steps=2,
+        others=[EXPERIMENT],
+    )
+    assert fact == Sources("Subset", "NoneType", confident=True)
