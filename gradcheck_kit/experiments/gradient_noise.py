@@ -58,7 +58,10 @@ def look_at_gradient_noise(probe: Probe) -> GradientNoise:
     factor = max(
         LEAST, min(MOST, LARGEST // found.batch, 2 ** math.ceil(math.log2(min(largest, LARGEST) / found.batch)))
     )
-    large = _losses(probe, _Joined(prepared.train, factor), prepared.settings.steps)
+    try:
+        large = _losses(probe, _Joined(prepared.train, factor), prepared.settings.steps)
+    except Exception:  # noqa: BLE001  # samples of different shapes, or a model that counts on the size of its batch
+        return found
     if not RateTrial(1.0, large).learned(training.constant_loss):
         return GradientNoise(found.batch, start, end, factor, large, ())
     same = _losses(probe, prepared.train, factor * prepared.settings.steps)
@@ -103,8 +106,7 @@ def _noise_scale(work: Workspace, prepared: Prepared) -> float | None:
         moved = work.to_device(batch)
         work.clear_gradients()
         _, loss = work.step(moved)
-        work.backward(loss)
-        work.unscale()
+        work.backward(loss)  # multiplied by a GradScaler's factor, which the ratio does not see
         gradients = [p.grad.detach().double() for p in work.parameters() if p.grad is not None and not p.grad.is_sparse]
         if not gradients or (total is not None and len(total) != len(gradients)):
             return None  # which parameters take part differs from batch to batch

@@ -74,3 +74,30 @@ def test_the_noise_scale_does_not_depend_on_the_batch(probe_of, mlp):
 def test_quick_leaves_it_out(probe_of, mlp):
     with pytest.raises(NotApplicable, match="left out by --quick"):
         look(probe_of, mlp, 1, 0.2, quick=True)
+
+
+def test_a_loss_scale_changes_no_noise(probe_of, mlp):
+    plain = look(probe_of, mlp, 64, 1e-9)
+    scaled = look(probe_of, mlp, 64, 1e-9, amp="fp16")
+    assert scaled.scale_at_start == pytest.approx(plain.scale_at_start, rel=0.1)
+
+
+def test_measures_alone_where_samples_cannot_be_put_together(probe_of, mlp):
+    """Sequences of different lengths, padded batch by batch."""
+    generator = torch.Generator().manual_seed(1)
+    data = [(torch.randn(2, 3 + i % 4, 6, generator=generator), torch.tensor([i % 3, 0])) for i in range(64)]
+
+    class Mean(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = mlp(6, 32, 3)
+
+        def forward(self, x):
+            return self.net(x.mean(1))
+
+    model = Mean()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    probe = probe_of(model, train=data, loss_fn=nn.CrossEntropyLoss(), optimizer=optimizer, steps=20)
+    train(probe)
+    probe.facts = {Training: testing.training(losses=testing.flat(), samples_per_step=2, constant_loss=1.1)}
+    assert look_at_gradient_noise(probe).factor is None
