@@ -34,6 +34,7 @@ from gradcheck_kit.facts import (
     FutureMixing,
     Generalization,
     GradientCheck,
+    GradientNoise,
     Initialization,
     InitialWeight,
     InputScale,
@@ -389,6 +390,11 @@ def activation_growth(outputs: Sequence[float] = (0.6, 0.7, 0.8), **changes: Any
     largest = max(layers, key=lambda layer: layer.output_rms)
     healthy = {"layers": layers, "largest": largest.output_rms, "largest_at": largest.name}
     return _build(ActivationGrowth, healthy, changes)
+
+
+def gradient_noise(**changes: Any) -> GradientNoise:
+    """A batch of 64 in which the signal is twice the noise."""
+    return _build(GradientNoise, {"batch": 64, "scale_at_start": 32.0, "scale_at_end": 32.0}, changes)
 
 
 def oscillation(**changes: Any) -> Oscillation:

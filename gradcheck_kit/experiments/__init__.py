@@ -24,6 +24,7 @@ from gradcheck_kit.facts import (
     FutureMixing,
     Generalization,
     GradientCheck,
+    GradientNoise,
     Initialization,
     InputScale,
     InputUse,
@@ -176,6 +177,7 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.future_mixing import mix_future
     from gradcheck_kit.experiments.generalization import look_at_generalization
     from gradcheck_kit.experiments.gradient_check import check_gradients
+    from gradcheck_kit.experiments.gradient_noise import look_at_gradient_noise
     from gradcheck_kit.experiments.initialization import look_at_initialization
     from gradcheck_kit.experiments.input_scale import measure_input_scale
     from gradcheck_kit.experiments.input_use import look_at_input_use
@@ -215,6 +217,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(Evaluation, evaluate, after=(Training,)),
         Experiment(Generalization, look_at_generalization, after=(Training, Evaluation)),
         Experiment(LearningRateResponse, respond_to_learning_rates, after=(Training,)),
+        Experiment(GradientNoise, look_at_gradient_noise, after=(Training, LearningRateResponse)),
         Experiment(OneBatchFit, fit_one_batch),
         Experiment(BatchMixing, mix_batches),
         Experiment(FutureMixing, mix_future),

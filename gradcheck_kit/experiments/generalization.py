@@ -74,7 +74,10 @@ def _looks(probe: Probe, found: Generalization) -> Generalization:
                 losses.append(one)
                 accuracies.append(accuracy)
 
-        own = losses_of_run(probe, work, look=look)
+        try:
+            own = losses_of_run(probe, work, look=look)
+        except Exception as error:  # a model that takes batches of one size only
+            raise NotApplicable("the test data cannot be evaluated a few samples at a time") from error
     if len(losses) < len(due):  # the loss became NaN this time, which a device that is not exact may do
         return found
     between = tuple(fmean(own[a:b]) for a, b in itertools.pairwise(due))
@@ -97,7 +100,7 @@ def _handfuls(work: Workspace, test: Any) -> Iterator[Any]:
         total += batch_size_of(batch) or 1
         if total >= MOST:
             break
-    size = max(1, min(HANDFUL, total // 32))
+    size = max(2, min(HANDFUL, total // 32))  # of one sample many a model squeezes the batch away
     for batch in batches:
         rows = batch_size_of(batch)
         leaves = pytree.tree_leaves(batch)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gradcheck_kit.facts.data import BadValues, DataSummary, TensorSummary
 from gradcheck_kit.facts.depth import ActivationGrowth, LayerOutput
-from gradcheck_kit.facts.dynamics import Oscillation
+from gradcheck_kit.facts.dynamics import GradientNoise, Oscillation
 from gradcheck_kit.facts.evaluation import (
     ClassAccuracy,
     EvalMode,
@@ -72,6 +72,7 @@ __all__ = [
     "FutureMixing",
     "Generalization",
     "GradientCheck",
+    "GradientNoise",
     "InitialWeight",
     "Initialization",
     "InputScale",
@@ -120,4 +121,5 @@ FACTS: tuple[type, ...] = (
     ModeGap, BatchRepetition, WeightDecay, LowPrecision,
     TimeGradients,
     Oscillation, Generalization, ActivationGrowth,
+    GradientNoise,
 )  # fmt: skip

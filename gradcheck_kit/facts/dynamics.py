@@ -1,4 +1,4 @@
-"""How the optimizer moves: swings of the loss, and the training run again with less momentum or a smaller rate."""
+"""How the optimizer moves: swings of the loss and noise of the gradient, and calmer runs from the same start."""
 
 from __future__ import annotations
 
@@ -16,3 +16,15 @@ class Oscillation:
     calm_factor: float | None  # of the learning rate in the second run, where that was
     calm_losses: tuple[float, ...]  # empty: not tried
     calm_swing: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class GradientNoise:
+    """How noisy the gradient of a batch is in a run that does not learn, and the same samples in larger batches."""
+
+    batch: int  # samples
+    scale_at_start: float | None  # the batch at which noise is as large as signal; inf: no signal was seen
+    scale_at_end: float | None  # with the weights that training left
+    factor: int | None  # by which batches were made larger; None: not tried
+    large_losses: tuple[float, ...]  # of as many steps with these
+    same_losses: tuple[float, ...]  # of `factor` times as many steps with batches as they are: the same samples

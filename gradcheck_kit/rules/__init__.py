@@ -28,6 +28,7 @@ from gradcheck_kit.rules.loss_not_decreasing import loss_not_decreasing
 from gradcheck_kit.rules.low_precision import low_precision
 from gradcheck_kit.rules.no_gradient import no_gradient
 from gradcheck_kit.rules.no_nonlinearity import no_nonlinearity
+from gradcheck_kit.rules.noisy_gradient import noisy_gradient
 from gradcheck_kit.rules.non_finite import non_finite
 from gradcheck_kit.rules.non_finite_input import non_finite_input
 from gradcheck_kit.rules.not_optimized import not_optimized
@@ -58,6 +59,7 @@ CATALOGUE: tuple[Rule, ...] = (
     saturated_activation,
     non_finite,
     vanishing_through_time,
+    noisy_gradient,
     exploding_activation,
     not_optimized,
     parameter_unchanged,

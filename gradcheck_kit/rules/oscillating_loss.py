@@ -11,7 +11,7 @@ from gradcheck_kit.rule import Finding, Skip, rule
     "GK206",
     needs=(Training, Oscillation),
     uses=(LearningRateResponse,),
-    explains=("GK203", "GK507"),
+    explains=("GK108", "GK203", "GK507"),
     severity="warning",
 )
 def oscillating_loss(

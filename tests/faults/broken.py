@@ -354,6 +354,37 @@ def transformer_with_adam_at_a_half():
     return target
 
 
+def in_small_batches(model, make, batch, lr, loss_fn=None):
+    train, test = loaders(make, batch=batch)
+    return Target(model, train, test, loss_fn or nn.CrossEntropyLoss(), sgd(model, lr))
+
+
+@fault("noisy-gradient", "learning-rate-too-high")
+def mlp_on_one_sample_at_a_time_at_a_hot_rate():
+    centers = torch.randn(4, 20) * 0.5
+
+    def make(n):
+        y = torch.randint(0, 4, (n,))
+        return centers[y] + torch.randn(n, 20), y
+
+    return in_small_batches(mlp([20, 64, 64, 4]), make, 1, 0.05)
+
+
+@fault("noisy-gradient", "learning-rate-too-high")
+def cnn_on_noisy_images_two_at_a_time():
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten(),
+        nn.Linear(16 * 25, 4),
+    )  # fmt: skip
+    return in_small_batches(model, changed(images(), lambda x, y: (x + 1.5 * torch.randn_like(x), y)), 2, 0.05)
+
+
+@fault("noisy-gradient", "learning-rate-too-high")
+def regression_of_noisy_targets_two_at_a_time():
+    noisy = changed(smooth_function(), lambda x, y: (x, y + 0.7 * torch.randn_like(y)))
+    return in_small_batches(mlp([10, 64, 64, 1], nn.Tanh), noisy, 2, 0.02, nn.MSELoss())
+
+
 @fault("oscillating-loss")
 def regression_with_a_momentum_of_99_hundredths():
     model = mlp([10, 64, 64, 1], nn.Tanh)

@@ -16,7 +16,7 @@ from kept_out_broken import KEPT_OUT_BROKEN
 from gradcheck_kit.plugins import all_rules
 
 # Rules of the catalogue that are still to come.
-PLANNED = {"noisy-gradient", "rank-collapse"}
+PLANNED = {"rank-collapse"}
 SYMPTOMS = {"loss-not-decreasing"}
 
 # What the plain training step raises because of the fault.

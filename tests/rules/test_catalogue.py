@@ -60,6 +60,16 @@ BAD = {
         testing.time_gradients(testing.time_gradient(first=1e-7), turned_losses=testing.falling(end=0.3)),
         trained(losses=testing.flat()),
     ],
+    "GK108": [
+        testing.gradient_noise(
+            batch=2,
+            scale_at_end=50.0,
+            factor=32,
+            large_losses=testing.falling(end=0.3),
+            same_losses=testing.flat(),
+        ),
+        trained(losses=testing.flat()),
+    ],
     "GK110": [
         testing.activation_growth((0.6, 60.0, 6000.0), norm_losses=testing.falling(end=0.3), norm_largest=3.0),
         trained(losses=testing.flat()),
@@ -192,6 +202,7 @@ def measured():
         testing.loss_calls(), testing.eval_mode(), testing.batch_repetition(), testing.initialization(),
         testing.weight_decay(), testing.low_precision(), testing.time_gradients(),
         testing.oscillation(), testing.generalization(), testing.activation_growth(),
+        testing.gradient_noise(),
     ]  # fmt: skip
 
 
