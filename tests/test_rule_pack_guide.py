@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
-import sysconfig
-import venv
 from pathlib import Path
 
 import pytest
@@ -52,50 +48,30 @@ def pack(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def installed(pack, tmp_path_factory):
-    """A virtual environment that sees the packages of this one, with the pack installed in it."""
-    folder = tmp_path_factory.mktemp("venv")
-    venv.create(folder, with_pip=False)
-    python = folder / "bin" / "python"
-    own = next(folder.glob("lib/python*/site-packages"))
-    own.joinpath("packages_of_the_tests.pth").write_text(
-        "\n".join(f"import site; site.addsitedir({sysconfig.get_path(p)!r})" for p in ("purelib", "platlib"))
-    )
-    # Without the index: all that it needs is here, and an installation must not change what these tests run on.
-    options = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", "-q"]
-    command = [sys.executable, "-m", "pip", "--python", str(python), "install", *options, str(pack)]
-    subprocess.run(command, check=True, capture_output=True)
-    return python
+def installed(pack, environment_with):
+    return environment_with(pack)
 
 
-def run(python, *arguments, cwd, status):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [str(python), "-m", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout
+def test_its_own_tests_pass(installed, pack, run_in):
+    done = run_in(installed, "pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=pack)
+    assert "5 passed" in done.stdout
 
 
-def test_its_own_tests_pass(installed, pack):
-    out = run(installed, "pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=pack, status=0)
-    assert "5 passed" in out
+def test_it_is_listed_explained_and_applied(installed, pack, run_in):
+    def said(*arguments, status=0):
+        return run_in(installed, "gradcheck_kit", *arguments, cwd=pack, status=status).stdout
 
+    line = r"^acme-rules +0\.1\.0 +1 rule: ACME101; 1 remedy: for GK101; 1 format: acme$"
+    assert re.search(line, said("plugins"), re.MULTILINE)
+    assert "ACME101  overconfident-start" in said("rules")
+    assert said("explain", "ACME101").startswith("# ACME101 overconfident-start\n")
 
-def test_it_is_listed_explained_and_applied(installed, pack):
-    listed = run(installed, "gradcheck_kit", "plugins", cwd=pack, status=0)
-    assert re.search(
-        r"^acme-rules +0\.1\.0 +1 rule: ACME101; 1 remedy: for GK101; 1 format: acme$", listed, re.MULTILINE
-    )
-    assert "ACME101  overconfident-start" in run(installed, "gradcheck_kit", "rules", cwd=pack, status=0)
-    assert run(installed, "gradcheck_kit", "explain", "ACME101", cwd=pack, status=0).startswith("# ACME101 overconf")
-
-    scan = ("gradcheck_kit", "scan", "sure.py", "--steps", 3, "--select", "ACME,GK101")
-    assert run(installed, *scan, "--format", "acme", cwd=pack, status=0) == "ACME101\n"
-    report = json.loads(run(installed, *scan, "--format", "json", "--fail-on", "warning", cwd=pack, status=1))
+    scan = ("scan", "sure.py", "--steps", 3, "--select", "ACME,GK101")
+    assert said(*scan, "--format", "acme") == "ACME101\n"
+    report = json.loads(said(*scan, "--format", "json", "--fail-on", "warning", status=1))
     assert [c["code"] for c in report["causes"]] == ["ACME101"]
-    calm = ("gradcheck_kit", "scan", "calm.py", "--steps", 3, "--select", "ACME")
-    run(installed, *calm, "--fail-on", "warning", cwd=pack, status=0)
+    said("scan", "calm.py", "--steps", 3, "--select", "ACME", "--fail-on", "warning")
 
 
-def test_it_leaves_no_trace_when_it_is_taken_away(pack):
-    assert "ACME" not in run(sys.executable, "gradcheck_kit", "rules", cwd=pack.parent, status=0)
+def test_it_leaves_no_trace_when_it_is_taken_away(pack, run_in):
+    assert "ACME" not in run_in(sys.executable, "gradcheck_kit", "rules", cwd=pack.parent).stdout

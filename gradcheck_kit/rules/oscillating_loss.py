@@ -38,6 +38,9 @@ def oscillating_loss(
     what = f"the loss swings by {oscillation.swing:.2g} about its trend"
     if not quieter:
         raise Skip(f"{what}, and no less {how}")
+    chance = training.constant_loss
+    if not harm and chance is not None and 0 <= training.last_loss < 0.2 * chance:
+        raise Skip(f"{what}, and the run learns all the same")
     if not calm.learned(training.constant_loss) or not own - calm.end >= (1 - gain) * abs(own):
         raise Skip(f"{what}, and less {how}, but without getting much lower")
     late = response is not None and response.own.learned(training.constant_loss)

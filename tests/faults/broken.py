@@ -236,7 +236,7 @@ def functional_relu_with_negative_biases():
     return classification(model, clusters(), sgd(model, 0.01))
 
 
-@fault("saturated-activation")
+@fault("bad-initialization", "saturated-activation")
 def tanh_mlp_with_large_weights():
     model = mlp([20, 64, 64, 64, 4], nn.Tanh)
     for module in model:
