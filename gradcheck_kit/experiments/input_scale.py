@@ -1,7 +1,8 @@
 """How large the numbers are that enter the first layer with weights, and whether standardising them helps.
 
 What enters the layer is measured and not what the data holds: a model may well normalise its input itself, or look
-it up in an embedding. No threshold says that a scale hurts; the same run on standardised numbers does.
+it up in an embedding. Of features beside embeddings those are the input that stay the same with other weights. No
+threshold says that a scale hurts; the same run on standardised numbers does.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from gradcheck_kit.experiments.second_run import losses_of_run
 from gradcheck_kit.facts import FeatureScale, InputScale, Training
 from gradcheck_kit.observe.statistics import measurable
 from gradcheck_kit.target.task import tensors
-from gradcheck_kit.target.workspace import Workspace, workspace
+from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
 
 BATCHES = 2
 MOST_LISTED = 8
@@ -63,12 +64,15 @@ def _look(probe: Probe) -> tuple[str, _Entering, _Statistics]:
     prepared = probe.prepared
     with workspace(prepared, seed=prepared.settings.seed) as work:
         entering = _Entering(work.model)
-        for batch in itertools.islice(prepared.train, BATCHES):
-            entering.look(work, work.to_device(batch))
+        batches = [work.to_device(batch) for batch in itertools.islice(prepared.train, BATCHES)]
+        for batch in batches:
+            entering.look(work, batch)
+        if entering.layer is None:
+            entering.look_beside_embeddings(work, batches)
         name = next((n for n, m in work.model.named_modules() if m is entering.layer), None)
         if entering.layer is None or not entering.values or name is None:
             raise NotApplicable("no layer with weights takes the input as it is")
-        return name, entering, entering.statistics(pooled=entering.dimensions == 2 and _is_image(work, batch))
+        return name, entering, entering.statistics(pooled=entering.dimensions == 2 and _is_image(work, batches[-1]))
 
 
 def standardizing_input(work: Workspace, probe: Probe) -> AbstractContextManager[None]:
@@ -98,6 +102,8 @@ class _Entering:
         self.values: list[Tensor] = []
         self.axis = "feature"
         self.dimensions = 0
+        self.raw: Tensor | None = None  # which features are the input as it is, where others beside them are computed
+        self._computed: tuple[nn.Module, Tensor] | None = None  # what a Linear layer is given that depends on weights
 
     def look(self, work: Workspace, batch: Any) -> None:
         handle = register_module_forward_pre_hook(self._enter)
@@ -122,23 +128,56 @@ class _Entering:
             if self.layer in (None, module):
                 self.layer, self.dimensions = module, value.ndim
                 self.values.append(value.detach().movedim(dim, -1).reshape(-1, value.shape[dim]).double().cpu())
+        elif isinstance(value, Tensor) and isinstance(module, nn.Linear) and value.ndim == 2 and measurable(value):
+            self._computed = module, value.detach().double().cpu()
         raise _Seen
+
+    def look_beside_embeddings(self, work: Workspace, batches: list[Any]) -> None:
+        """Find features that no weight has a part in, as where numbers are joined to embeddings: by other weights."""
+        if self._computed is None or not any(
+            isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in self.model.modules()
+        ):
+            return
+        seen = []
+        for changed in (False, True):
+            if changed:
+                with torch.no_grad():
+                    for parameter in work.parameters():
+                        if parameter.is_floating_point():
+                            parameter.add_(torch.randn_like(parameter))
+            seed_everything(0)
+            passes = []
+            for batch in batches:
+                self.look(work, batch)
+                passes.append(self._computed)
+            seen.append(passes)
+        layer = seen[0][0][0]
+        if any(module is not layer for passes in seen for module, _ in passes):
+            return
+        before, after = (torch.cat([value for _, value in passes]) for passes in seen)
+        if before.shape == after.shape and bool((same := (before == after).all(0)).any()):
+            self.layer, self.dimensions, self.values, self.raw = layer, 2, [before], same
 
     def statistics(self, *, pooled: bool) -> _Statistics:
         values = torch.cat([v[:: max(1, len(v) // 4096)] for v in self.values])
+        if self.raw is not None:
+            return _Statistics(values, self.raw)
         return _Statistics(values.reshape(-1, 1) if pooled else values)
 
 
 class _Statistics:
-    def __init__(self, values: Tensor) -> None:
+    def __init__(self, values: Tensor, raw: Tensor | None = None) -> None:
+        self.beside = raw is not None
+        raw = torch.ones(values.shape[1], dtype=torch.bool) if raw is None else raw
         self.mean, self.std = values.mean(0), values.std(0, correction=0)
-        self.minimum, self.maximum = float(values.min()), float(values.max())
+        self.minimum, self.maximum = float(values[:, raw].min()), float(values[:, raw].max())
         self.sparse = (values == 0).double().mean(0) > 0.5
         # 0 and 1 say "no" and "yes": they are no quantity, and neither is what never changes.
-        self.plain = ((values == 0) | (values == 1)).all(0) | (self.std == 0)
+        self.plain = ((values == 0) | (values == 1)).all(0) | (self.std == 0) | ~raw
 
         columns = (t.tolist() for t in (self.mean, self.std, self.sparse, self.plain))
-        self.scales = [FeatureScale(i, *row) for i, row in enumerate(zip(*columns, strict=True))]
+        scales = [FeatureScale(i, *row) for i, row in enumerate(zip(*columns, strict=True))]
+        self.scales = [scale for scale in scales if bool(raw[scale.index])]
 
     def listed(self) -> list[FeatureScale]:
         return self.scales if len(self.scales) <= MOST_LISTED else []
@@ -156,7 +195,7 @@ def _standardizing(work: Workspace, layer: str, statistics: _Statistics) -> Iter
 
     def standardize(_module: nn.Module, args: Any) -> Any:
         value = args[0]
-        if not isinstance(value, Tensor) or value.requires_grad:
+        if not isinstance(value, Tensor) or (value.requires_grad and not statistics.beside):
             return None  # the layer is called again, on what it returned
         shape = [1] * value.ndim
         place = (1 if value.ndim == module.weight.ndim else 0) if isinstance(module, CONVOLUTIONS) else -1

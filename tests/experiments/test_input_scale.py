@@ -69,6 +69,38 @@ def test_is_not_made_where_a_norm_comes_first(scale_of, first):
         scale_of(nn.Sequential(first, nn.Linear(4, 2)), torch.rand(64, 4) * 255)
 
 
+class Table(nn.Module):
+    """Numbers beside the embedding of a category."""
+
+    def __init__(self, norm=None):
+        super().__init__()
+        self.norm = norm or nn.Identity()
+        self.category, self.body = nn.Embedding(5, 3), nn.Linear(5, 2)
+
+    def forward(self, x):
+        return self.body(torch.cat([self.category(x[:, 0].long()), self.norm(x[:, 1:])], 1))
+
+
+def table(n=128):
+    y = torch.arange(n) % 2
+    return torch.stack([torch.randint(0, 5, (n,)).float(), 3e4 + 9e3 * y + torch.randn(n), torch.randn(n)], 1), y
+
+
+def test_measures_numbers_beside_embeddings_and_standardises_them_alone(scale_of):
+    x, y = table()
+    torch.manual_seed(0)
+    found = scale_of(Table(), x, y, lr=0.05)
+    assert (found.layer, found.features) == ("body", 5)
+    assert [scale.index for scale in found.listed] == [3, 4]
+    assert found.worst.index == 3
+    assert found.standardized_losses[-1] < 0.5
+
+
+def test_is_not_made_of_numbers_that_a_weight_has_a_part_in(scale_of):
+    with pytest.raises(NotApplicable, match="takes the input as it is"):
+        scale_of(Table(nn.BatchNorm1d(2)), *table())
+
+
 def test_is_not_made_for_tokens(scale_of):
     model = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(20, 2))
     with pytest.raises(NotApplicable, match="takes the input as it is"):
