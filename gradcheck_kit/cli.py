@@ -7,6 +7,7 @@ stdout holds the report and nothing else; progress, notes and errors go to stder
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import math
 import os
@@ -77,9 +78,18 @@ def run(arguments: list[str]) -> int:
         return 0
     except SystemExit as error:
         return _stop(error, meta, f"error: code of the target or a plugin called sys.exit({error.code!r})")
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            return _internal(error, meta)
+        name = str(error.filename)
+        return _stop(error, meta, f"error: {name[:40]}... is no path: a name of {len(name)} characters is too long")
     except Exception as error:  # noqa: BLE001  # the last resort: a sentence is kinder than a traceback
-        message = f"{type(error).__name__}: {error}".rstrip(": ")
-        return _stop(error, meta, f"internal error: {message}; run again with -v and report it")
+        return _internal(error, meta)
+
+
+def _internal(error: Exception, meta: dict[str, Any]) -> int:
+    message = f"{type(error).__name__}: {error}".rstrip(": ")
+    return _stop(error, meta, f"internal error: {message}; run again with -v and report it")
 
 
 def _stop(error: BaseException, meta: dict[str, Any], message: str) -> int:

@@ -200,6 +200,7 @@ def test_a_loss_of_ones_own_may_have_more_classes_than_the_model_has_outputs(wri
     ("arguments", "sentence"),
     [
         (["nothing.py"], "nothing.py does not exist"),
+        (["a" * 300 + ".py"], "a... is no path: a name of 303 characters is too long"),
         (["model.py:nobody"], "nobody"),
         (["model.py", "--device", "cuda"], "--device cuda: no CUDA device is available here; use --device cpu"),
         (["model.py", "--device", "quantum"], "'quantum' is no device; use cpu, cuda"),
