@@ -11,6 +11,7 @@ A number given for a series stands for every recorded step. Standard library onl
 
 from __future__ import annotations
 
+import itertools
 import math
 import types
 from collections.abc import Mapping, Sequence
@@ -55,6 +56,8 @@ from gradcheck_kit.facts import (
     Oscillation,
     OutputRecord,
     ParameterRecord,
+    PositionSpread,
+    RankCollapse,
     RateTrial,
     Symmetry,
     TargetScale,
@@ -395,6 +398,15 @@ def activation_growth(outputs: Sequence[float] = (0.6, 0.7, 0.8), **changes: Any
 def gradient_noise(**changes: Any) -> GradientNoise:
     """A batch of 64 in which the signal is twice the noise."""
     return _build(GradientNoise, {"batch": 64, "scale_at_start": 32.0, "scale_at_end": 32.0}, changes)
+
+
+def collapse(spreads: Sequence[float] = (0.9, 0.8, 0.8), **changes: Any) -> RankCollapse:
+    """Blocks over twenty positions, which differ by the first number before them and by the others after each."""
+    blocks = tuple(
+        PositionSpread(f"blocks.{i}", "Block", before, after)
+        for i, (before, after) in enumerate(itertools.pairwise(spreads))
+    )
+    return _build(RankCollapse, {"layers": blocks, "positions": 20}, changes)
 
 
 def oscillation(**changes: Any) -> Oscillation:

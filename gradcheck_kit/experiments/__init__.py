@@ -36,6 +36,7 @@ from gradcheck_kit.facts import (
     ModeGap,
     OneBatchFit,
     Oscillation,
+    RankCollapse,
     Symmetry,
     TargetScale,
     TimeGradients,
@@ -189,6 +190,7 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.one_batch_fit import fit_one_batch
     from gradcheck_kit.experiments.oscillation import look_at_oscillation
     from gradcheck_kit.experiments.precision_loss import look_at_precision_loss
+    from gradcheck_kit.experiments.rank_collapse import look_at_rank_collapse
     from gradcheck_kit.experiments.symmetry import look_at_symmetry
     from gradcheck_kit.experiments.target_scale import measure_target_scale
     from gradcheck_kit.experiments.time_gradients import look_through_time
@@ -206,6 +208,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(BatchRepetition, repeat_batch, after=(Training,)),
         Experiment(Initialization, look_at_initialization, after=(Training,)),
         Experiment(ActivationGrowth, look_at_activation_growth, after=(Training,)),
+        Experiment(RankCollapse, look_at_rank_collapse, after=(Training,)),
         Experiment(WeightDecay, look_at_weight_decay, after=(Training,)),
         Experiment(Oscillation, look_at_oscillation, after=(Training,)),
         Experiment(TimeGradients, look_through_time, after=(Training,)),

@@ -7,7 +7,7 @@ Facts hold numbers, never tensors. A list over "recorded steps" is aligned with 
 from __future__ import annotations
 
 from gradcheck_kit.facts.data import BadValues, DataSummary, TensorSummary
-from gradcheck_kit.facts.depth import ActivationGrowth, LayerOutput
+from gradcheck_kit.facts.depth import ActivationGrowth, LayerOutput, PositionSpread, RankCollapse
 from gradcheck_kit.facts.dynamics import GradientNoise, Oscillation
 from gradcheck_kit.facts.evaluation import (
     ClassAccuracy,
@@ -93,7 +93,9 @@ __all__ = [
     "Oscillation",
     "OutputRecord",
     "ParameterRecord",
+    "PositionSpread",
     "RandomOperation",
+    "RankCollapse",
     "RateTrial",
     "Series",
     "Symmetry",
@@ -121,5 +123,5 @@ FACTS: tuple[type, ...] = (
     ModeGap, BatchRepetition, WeightDecay, LowPrecision,
     TimeGradients,
     Oscillation, Generalization, ActivationGrowth,
-    GradientNoise,
+    GradientNoise, RankCollapse,
 )  # fmt: skip

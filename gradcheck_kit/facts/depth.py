@@ -30,3 +30,26 @@ class ActivationGrowth:
         """The largest output over that of the first layer; NaN where that is 0 or not finite."""
         first = self.layers[0].output_rms
         return self.largest / first if first > 0 and math.isfinite(first) else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class PositionSpread:
+    """What a layer that keeps its input's shape (samples, positions, features) makes of the positions' differences.
+
+    Spread is the RMS deviation of the positions of a sample from their mean, over the RMS of all: 0 is all the same.
+    """
+
+    layer: str
+    layer_type: str
+    before: float  # of what it is given, in its first call
+    after: float  # of what it returns
+
+
+@dataclass(frozen=True, slots=True)
+class RankCollapse:
+    """Layers of one type, one after the other, before training, and the run with a residual connection around each."""
+
+    layers: tuple[PositionSpread, ...]  # in execution order
+    positions: int
+    residual_losses: tuple[float, ...]  # empty: not tried
+    residual_after: float | None  # what the last layer's output then spreads, before the first update

@@ -35,6 +35,7 @@ from gradcheck_kit.rules.not_optimized import not_optimized
 from gradcheck_kit.rules.oscillating_loss import oscillating_loss
 from gradcheck_kit.rules.overfitting import overfitting
 from gradcheck_kit.rules.parameter_unchanged import parameter_unchanged
+from gradcheck_kit.rules.rank_collapse import rank_collapse
 from gradcheck_kit.rules.redundant_softmax import redundant_softmax
 from gradcheck_kit.rules.saturated_activation import saturated_activation
 from gradcheck_kit.rules.sum_reduction import sum_reduction
@@ -60,6 +61,7 @@ CATALOGUE: tuple[Rule, ...] = (
     non_finite,
     vanishing_through_time,
     noisy_gradient,
+    rank_collapse,
     exploding_activation,
     not_optimized,
     parameter_unchanged,

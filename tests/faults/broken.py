@@ -155,6 +155,84 @@ def graph_network_that_sums_over_all_neighbours():
     return classification(model, make, sgd(model, 0.02))
 
 
+class AttentionAlone(nn.Module):
+    """Self-attention without a residual connection, and with or without a network behind it."""
+
+    def __init__(self, width=32, hidden=None):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, 4, batch_first=True)
+        self.body = nn.Identity()
+        if hidden:
+            self.body = nn.Sequential(
+                nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width), nn.LayerNorm(width)
+            )
+
+    def forward(self, x):
+        return self.body(self.attention(x, x, x, need_weights=False)[0])
+
+
+class Tagger(nn.Module):
+    """One of four tags for each of twenty words."""
+
+    def __init__(self, blocks):
+        super().__init__()
+        self.embed, self.position = nn.Embedding(40, 32), nn.Parameter(torch.randn(20, 32) * 0.02)
+        self.blocks, self.head = nn.Sequential(*blocks), nn.Linear(32, 4)
+
+    def forward(self, x):
+        return self.head(self.blocks(self.embed(x) + self.position))
+
+
+def tagging(model):
+    def make(n):
+        x = torch.randint(0, 40, (n, 20))
+        return x, x % 4
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    return classification(model, make, optimizer, lambda out, y: F.cross_entropy(out.flatten(0, 1), y.flatten()))
+
+
+@fault("rank-collapse")
+def tagger_of_attention_alone():
+    return tagging(Tagger([AttentionAlone() for _ in range(4)]))
+
+
+@fault("rank-collapse")
+def transformer_that_forgot_its_residual_connections():
+    return tagging(Tagger([AttentionAlone(hidden=64) for _ in range(6)]))
+
+
+@fault("rank-collapse")
+def graph_network_that_averages_its_nodes_away():
+    class Average(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(32, 32)
+
+        def forward(self, nodes):
+            return F.relu(self.linear((nodes + nodes.mean(1, keepdim=True)) / 2))
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lift, self.head = nn.Linear(8, 32), nn.Linear(32, 3)
+            self.layers = nn.ModuleList(Average() for _ in range(10))
+
+        def forward(self, nodes):
+            nodes = self.lift(nodes)
+            for layer in self.layers:
+                nodes = layer(nodes)
+            return self.head(nodes)
+
+    def make(n):
+        y = torch.randint(0, 3, (n, 12))
+        return torch.randn(n, 12, 8) + 1.5 * F.one_hot(y, 8), y
+
+    model = Net()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    return classification(model, make, optimizer, lambda out, y: F.cross_entropy(out.flatten(0, 1), y.flatten()))
+
+
 @fault("no-gradient")
 def encoder_detached_from_its_head():
     class Net(nn.Module):

@@ -70,6 +70,10 @@ BAD = {
         ),
         trained(losses=testing.flat()),
     ],
+    "GK109": [
+        testing.collapse((0.9, 1e-3, 1e-9), residual_losses=testing.falling(end=0.1), residual_after=0.8),
+        trained(losses=testing.falling(end=1.5)),
+    ],
     "GK110": [
         testing.activation_growth((0.6, 60.0, 6000.0), norm_losses=testing.falling(end=0.3), norm_largest=3.0),
         trained(losses=testing.flat()),
@@ -202,7 +206,7 @@ def measured():
         testing.loss_calls(), testing.eval_mode(), testing.batch_repetition(), testing.initialization(),
         testing.weight_decay(), testing.low_precision(), testing.time_gradients(),
         testing.oscillation(), testing.generalization(), testing.activation_growth(),
-        testing.gradient_noise(),
+        testing.gradient_noise(), testing.collapse(),
     ]  # fmt: skip
 
 
