@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,12 +14,14 @@ from gradcheck_kit.errors import ProbeError
 from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.experiments.constant_loss import constant_loss
 from gradcheck_kit.facts import FitAttempt, OneBatchFit
+from gradcheck_kit.observe.names import named_modules
 from gradcheck_kit.target.batches import batch_size_of, endless
 from gradcheck_kit.target.blame import located
 from gradcheck_kit.target.workspace import Prepared, Workspace, describe_optimizers, seed_everything, workspace
 
 SAMPLES = 16
 STEPS = 200  # Karpathy's recipe and TheDeepChecker fit a batch in a few hundred steps
+HEAVY = 0.8  # the share of values from which on dropout is tried for what it costs; 0.1 to 0.5 is usual
 DROPOUTS = (nn.modules.dropout._DropoutNd,)  # noqa: SLF001  # the common base has no public name
 
 
@@ -46,7 +49,22 @@ def fit_one_batch(probe: Probe) -> OneBatchFit:
         attempts.append(attempt)
         if attempt.fitted(constant):
             break
-    return OneBatchFit(samples, steps, tuple(attempts), constant)
+    fit = OneBatchFit(samples, steps, tuple(attempts), constant)
+    return _with_dropout(fit, probe) if attempts[-1].fitted(constant) else fit
+
+
+def _with_dropout(fit: OneBatchFit, probe: Probe) -> OneBatchFit:
+    """The same with dropout on, where some layer drops nearly everything: keep_prob elsewhere is 1 - p here."""
+    prepared = probe.prepared
+    optimizer = None if len(fit.attempts) == 1 else "adam"
+    with workspace(prepared, seed=prepared.settings.seed, optimizer=optimizer) as work:
+        named = [(m.p, name) for name, m in named_modules(work.model) if isinstance(m, DROPOUTS) and m.training]
+        share, name = max(named, default=(0.0, ""))
+        if share <= HEAVY:
+            return fit
+        batch = small_batch(work.to_device(next(endless(prepared.train))))
+        attempt, _ = _attempt(work, batch, fit.planned_steps, probe, noise=True)
+    return replace(fit, dropout=name or "the model", dropout_share=share, with_dropout=attempt)
 
 
 def owned_apart(prepared: Prepared) -> bool:
@@ -65,7 +83,9 @@ def small_batch(batch: Any) -> Any:
     return pytree.tree_map(lambda t: t[:SAMPLES], batch)
 
 
-def _attempt(work: Workspace, batch: Any, steps: int, probe: Probe) -> tuple[FitAttempt, float | None]:
+def _attempt(
+    work: Workspace, batch: Any, steps: int, probe: Probe, *, noise: bool = False
+) -> tuple[FitAttempt, float | None]:
     losses: list[float] = []
     accuracy: float | None = None
     constant: float | None = None
@@ -75,7 +95,8 @@ def _attempt(work: Workspace, batch: Any, steps: int, probe: Probe) -> tuple[Fit
             probe.tick(step, steps)
             work.clear_gradients()
             # The same noise at every step: what a model draws in forward belongs to the batch that is to be fitted.
-            seed_everything(probe.prepared.settings.seed)
+            if not noise:
+                seed_everything(probe.prepared.settings.seed)
             output, loss = work.step(batch)
             if step == 0:
                 constant = _constant(work, output, batch)

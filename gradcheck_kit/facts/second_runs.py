@@ -75,6 +75,9 @@ class OneBatchFit:
     planned_steps: int
     attempts: tuple[FitAttempt, ...]  # the user's optimizer; then, if that failed, Adam at 1e-3 over all trainable
     constant_loss: float | None
+    dropout: str = ""  # the layer that drops most, where that is more than four of five values
+    dropout_share: float = 0.0  # of values that it drops
+    with_dropout: FitAttempt | None = None  # where the batch was learned: the same with dropout on
 
 
 @dataclass(frozen=True, slots=True)

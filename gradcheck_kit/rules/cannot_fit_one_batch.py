@@ -4,20 +4,27 @@ import math
 from collections.abc import Iterator
 from statistics import fmean
 
-from gradcheck_kit.facts import FitAttempt, OneBatchFit, mann_kendall
+from gradcheck_kit.facts import FitAttempt, OneBatchFit, Training, mann_kendall
 from gradcheck_kit.rule import Finding, Skip, rule
 
 USUAL_STEPS = 200
 
 
-@rule("GK606", needs=(OneBatchFit,), explains=("GK205", "GK601"))
-def cannot_fit_one_batch(fit: OneBatchFit, *, error: float = 0.05, loss: float = 0.1) -> Iterator[Finding]:
+@rule("GK606", needs=(OneBatchFit,), uses=(Training,), explains=("GK205", "GK601"))
+def cannot_fit_one_batch(
+    fit: OneBatchFit, training: Training | None, *, error: float = 0.05, loss: float = 0.1
+) -> Iterator[Finding]:
     """A fixed batch of 16 samples cannot be learned by heart in 200 steps, neither as configured nor with Adam at 1e-3.
+
+    Or only with dropout off, where a layer drops more than four of five values and the run does not learn.
 
     Fitted is at most `error` of the samples wrong, or the loss at most `loss` of its start. The strongest sign of a
     bug, and a symptom: it points at the other findings.
     """
     if any(a.fitted(fit.constant_loss, error, loss) for a in fit.attempts):
+        again, harm = fit.with_dropout, training.harm if training is not None else ""
+        if again is not None and harm and not again.fitted(fit.constant_loss, error, loss):
+            yield _of_dropout(fit, again, harm)
         return
     best = min(fit.attempts, key=_end)
     if math.isfinite(_end(best)):
@@ -38,6 +45,20 @@ def cannot_fit_one_batch(fit: OneBatchFit, *, error: float = 0.05, loss: float =
         fixes=(
             "Look at the other findings first: this one says that something is broken, they say what.",
             "With no other finding: check that output and target are compared as you mean, and that labels are right.",
+        ),
+    )
+
+
+def _of_dropout(fit: OneBatchFit, again: FitAttempt, harm: str) -> Finding:
+    reached = f"{again.accuracy:.0%} of them right, " if again.accuracy is not None else ""
+    return Finding(
+        where=fit.dropout,
+        message=f"{fit.samples} samples are learned by heart with dropout off, and not with {fit.dropout} dropping "
+        f"{fit.dropout_share:.0%} of its values ({reached}a loss of {_end(again):.3g}); {harm}.",
+        evidence={"p": fit.dropout_share, "accuracy": again.accuracy, "end": _end(again), "limit": 0.8},
+        fixes=(
+            f"Lower p of {fit.dropout} to 0.1 to 0.5: it is the share that is dropped. What keeps "
+            f"{fit.dropout_share:.0%} is p={1 - fit.dropout_share:.2g}.",
         ),
     )
 

@@ -29,6 +29,8 @@ def uninformative_labels(
         raise Skip(f"{training.loss_steps} steps are too few to tell; {training.at_least(steps)}")
     if not fit.attempts[0].fitted(fit.constant_loss):
         raise Skip(f"{harm}, but one batch is not learned by heart either: that need not be the labels")
+    if fit.with_dropout is not None and not fit.with_dropout.fitted(fit.constant_loss):
+        raise Skip(f"{harm}, but with dropout on one batch is not learned by heart either")
     if fit.samples < FEW:
         raise Skip(f"{harm}, and {fit.samples} samples are learned by heart, which are too few to tell by")
     if response is None:

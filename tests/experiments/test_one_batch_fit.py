@@ -33,6 +33,22 @@ def test_takes_sixteen_samples_with_dropout_off(probe_of, blobs):
     assert fit.attempts[-1].fitted(fit.constant_loss)
 
 
+def test_tries_a_heavy_dropout_once_the_batch_is_learned_without(probe_of, blobs):
+    def fit(p, model=None):
+        model = model or nn.Sequential(nn.Linear(4, 64), nn.Dropout(p), nn.Linear(64, 2))
+        return fit_one_batch(probe_of(model, train=blobs(batch=64), steps=60))
+
+    heavy = fit(0.98)
+    assert (heavy.dropout, heavy.dropout_share) == ("1", 0.98)
+    assert not heavy.with_dropout.fitted(heavy.constant_loss)
+    assert fit(0.5).with_dropout is None
+    never = nn.Sequential(nn.Flatten(), nn.Linear(4, 1), nn.Dropout(0.98), nn.Linear(1, 2))
+    nn.init.zeros_(never[1].weight)
+    nn.init.zeros_(never[1].bias)
+    nn.init.zeros_(never[3].weight)
+    assert fit(0.98, never).with_dropout is None
+
+
 def test_fits_a_model_that_draws_noise_because_the_noise_stays_the_same(probe_of, blobs):
     class Noisy(nn.Module):
         def __init__(self):

@@ -6,7 +6,7 @@ import pytest
 
 from gradcheck_kit.rule import Skip
 from gradcheck_kit.rules.cannot_fit_one_batch import cannot_fit_one_batch
-from gradcheck_kit.testing import CHANCE, apply, falling, fit_attempt, flat, judge, one_batch_fit, poisoned
+from gradcheck_kit.testing import CHANCE, apply, falling, fit_attempt, flat, judge, one_batch_fit, poisoned, training
 
 
 def attempt(losses=None, accuracy=0.1, **changes):
@@ -27,6 +27,26 @@ def test_it_says_how_far_it_came_and_with_what():
     assert finding.evidence["accuracy"] == 0.1
     assert finding.evidence["limit"] == 0.1
     assert finding.severity is None
+
+
+DROPPED = {"dropout": "classifier.1", "dropout_share": 0.99, "with_dropout": attempt(accuracy=0.25)}
+
+
+def test_it_names_a_dropout_that_keeps_next_to_nothing():
+    (finding,) = apply(cannot_fit_one_batch, one_batch_fit(**DROPPED), training(losses=flat()))
+    assert finding.where == "classifier.1"
+    assert finding.message.startswith(
+        "16 samples are learned by heart with dropout off, and not with classifier.1 dropping 99% of its values (25% "
+        "of them right, a loss of 2.3"
+    )
+    assert "the loss did not fall" in finding.message
+    assert finding.fixes[0].endswith("What keeps 99% is p=0.01.")
+
+
+def test_it_passes_a_heavy_dropout_under_which_the_run_or_the_batch_is_learned():
+    assert apply(cannot_fit_one_batch, one_batch_fit(**DROPPED), training()) == ()
+    fits = {**DROPPED, "with_dropout": fit_attempt()}
+    assert apply(cannot_fit_one_batch, one_batch_fit(**fits), training(losses=flat())) == ()
 
 
 def test_it_points_at_the_other_findings():

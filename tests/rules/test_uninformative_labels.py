@@ -42,12 +42,23 @@ def test_it_passes_a_loss_that_falls():
         ((training(losses=flat(), constant_loss=None), one_batch_fit(), NOTHING_HELPS), "is not known"),
         ((training(losses=flat(steps=30)), one_batch_fit(), NOTHING_HELPS), "30 steps are too few"),
         ((STUCK, UNFITTED, NOTHING_HELPS), "one batch is not learned by heart either"),
+        ((STUCK, one_batch_fit(with_dropout=UNFITTED.attempts[0]), NOTHING_HELPS), "with dropout on one batch is not"),
         ((STUCK, one_batch_fit(samples=2), NOTHING_HELPS), "2 samples are learned by heart, which are too few"),
         ((STUCK, one_batch_fit()), "was not tried"),
         ((STUCK, one_batch_fit(), learning_rate_response({0.1: 0.5, 1.0: CHANCE})), "the labels can be learned"),
         ((STUCK, one_batch_fit(), learning_rate_response({1.0: 3 * CHANCE})), "does not stay"),
     ],
-    ids=["made up", "no chance", "short", "unfitted", "two samples", "not tried", "another rate", "diverged"],
+    ids=[
+        "made up",
+        "no chance",
+        "short",
+        "unfitted",
+        "dropout",
+        "two samples",
+        "not tried",
+        "another rate",
+        "diverged",
+    ],
 )
 def test_it_skips(facts, reason):
     with pytest.raises(Skip, match=reason):
