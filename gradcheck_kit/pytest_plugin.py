@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture `gradcheck_scan`, the marker `gradcheck`, and `pytest --gradcheck model.py`.
+"""The pytest plugin: the fixtures `gradcheck_scan` and `gradcheck_measure`, the marker `gradcheck`, `--gradcheck FILE`.
 
 pytest imports this file at every start, wherever the package is installed: what costs time is imported where it is
 used. Settings come from the call, the closest marker, the command line, the ini file, [tool.gradcheck-kit] of the
@@ -96,6 +96,17 @@ def gradcheck_scan(request: pytest.FixtureRequest) -> Callable[..., Report]:
         return scan_in_test(request, model, train_data, check=check, arguments=arguments)
 
     return scan
+
+
+@pytest.fixture
+def gradcheck_measure() -> Callable[..., Any]:
+    """For the tests of rule packs: a function of an experiment and a model that returns the experiment's fact.
+
+    It takes the model's data, loss and optimizer as `gradcheck_kit.scan` does: see `gradcheck_kit.probe.measure`.
+    """
+    from gradcheck_kit.probe import measure
+
+    return measure
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
