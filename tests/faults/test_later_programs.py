@@ -148,7 +148,7 @@ MENDED = {
         optimizer=lambda m, _: torch.optim.Adadelta(m.parameters())
     ),
     "land_cover_with_a_momentum_of_99_hundredths": lambda: later.land_cover_with_ignored_borders(
-        optimizer=later.plain_momentum(0.2)
+        optimizer=later.plain_momentum(0.3)
     ),
     "solubility_with_the_squared_norm_of_the_error": lambda: later.solubility_by_graph_attention(
         optimizer=later.plain_momentum(0.05, 0.0)
@@ -295,7 +295,7 @@ SHOWN_BY = {
     "test_recordings_of_half_the_sample_rate": is_far_worse_on_test_data,
     "gru_that_starts_at_random": two_evaluations_differ,
     "leaves_normalised_without_running_statistics": rows_depend_on_each_other,
-    "plates_whose_norm_knows_four_of_them": evaluates_far_worse_than_it_trains,
+    "plates_by_a_norm_of_ones_own": evaluates_far_worse_than_it_trains,
     "leaves_whose_eval_is_their_own": eval_reaches_no_module,
     "tiles_of_one_village": is_far_worse_on_test_data,
     "borders_that_the_loss_does_not_ignore": the_loss_refuses_the_labels,
@@ -309,7 +309,7 @@ MENDED |= {
     "plates_of_which_two_in_a_hundred_are_scratched": lambda: later.steel_plates_with_class_weights(
         torch.tensor([0.96, 0.02, 0.02]), 0.45, torch.tensor([0.04, 1.7, 1.7]), n=2560, held_out=2000
     ),
-    "plates_whose_norm_knows_four_of_them": lambda: later.steel_plates_with_class_weights(batch=4, apart=2.5),
+    "plates_by_a_norm_of_ones_own": lambda: later.steel_plates_with_class_weights(change=later.as_measured),
     "tiles_of_one_village": lambda: later.satellite_tiles_by_a_mixer(noise=3.0, batch=24, lr=5e-3),
 }
 
