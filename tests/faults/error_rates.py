@@ -1,7 +1,8 @@
 """How often the verdicts on the fault corpus are right: python tests/faults/error_rates.py [--seeds 5] [--jobs 2]
 
-Two halves: programs that the rules were developed on, and programs that nothing was set on. Each is scanned as
-`gk.scan(target)` does it, with every seed drawing other data, other weights and other batches.
+Three parts: programs that the rules were developed on, programs that nothing was set on, and programs written later by
+someone who had not read the rules. Each is scanned as `gk.scan(target)` does it, with every seed drawing other data,
+other weights and other batches.
 
 alarm      a healthy program on which a rule failed; noise: on which one warned and none failed
 found      a broken program on which a rule failed or warned
@@ -27,6 +28,7 @@ from bases import BASES
 from broken import BROKEN
 from kept_out_bases import KEPT_OUT_BASES
 from kept_out_broken import KEPT_OUT_BROKEN
+from later_programs import LATER_BASES, LATER_BROKEN
 from tabulate import tabulate
 
 import gradcheck_kit as gk
@@ -40,20 +42,24 @@ class Program:
     base: str = ""
 
 
-HALVES = ("developed on", "kept out")
+PARTS = {
+    "developed on": (BASES, BROKEN),
+    "kept out": (KEPT_OUT_BASES, KEPT_OUT_BROKEN),
+    "written later": (LATER_BASES, LATER_BROKEN),
+}
+HALVES = tuple(PARTS)
 
 
 def programs():
-    for half, bases in zip(HALVES, (BASES, KEPT_OUT_BASES), strict=True):
+    for half, (bases, _) in PARTS.items():
         yield from (Program(half, name, base=name) for name in bases)
-    yield from (Program(HALVES[0], name, causes) for name, (_, causes) in BROKEN.items())
-    yield from (Program(HALVES[1], name, causes, base) for name, (_, causes, base) in KEPT_OUT_BROKEN.items())
+    for half, (_, broken) in PARTS.items():
+        yield from (Program(half, name, causes, *base) for name, (_, causes, *base) in broken.items())
 
 
 def maker(program):
-    if program.half == HALVES[0]:
-        return BROKEN[program.name][0] if program.causes else BASES[program.name]
-    return KEPT_OUT_BROKEN[program.name][0] if program.causes else KEPT_OUT_BASES[program.name]
+    bases, broken = PARTS[program.half]
+    return broken[program.name][0] if program.causes else bases[program.name]
 
 
 @dataclass
@@ -163,7 +169,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--half", choices=HALVES, help="one half alone")
+    parser.add_argument("--half", choices=HALVES, help="one part alone")
     parser.add_argument("--only", default="", help="only programs whose name, base or cause contains this")
     args = parser.parse_args()
     chosen = [
@@ -171,6 +177,8 @@ def main():
         for p in programs()
         if args.half in (None, p.half) and any(args.only in text for text in (p.name, p.base, *p.causes))
     ]
+    if not chosen:
+        parser.error(f"no program's name, base or cause contains {args.only!r}; leave out --only for all of them")
     jobs = [(program, seed) for program in chosen for seed in range(args.seeds)]
     verdicts = []
     with multiprocessing.get_context("spawn").Pool(args.jobs) as pool:
