@@ -381,7 +381,7 @@ def _judging(command: Callable[..., int]) -> Command:
                 others[name] = str(value) if isinstance(value, Path) else value
         formats = plugins.all_formats(disabled or file.disable_plugins or ())
         if format_ not in formats:
-            raise UsageError(f"there is no format {format_!r}; use {' or '.join(sorted(formats))}")
+            raise UsageError(f"there is no format {format_!r}; use one of {', '.join(sorted(formats))}")
         inputs = [Path(str(others[name]).partition(":")[0]) for name in ("target", "trace") if name in others]
         compared = file.baseline if baseline is None else Path(baseline)
         read = [*inputs, *([compared] if compared else [])]

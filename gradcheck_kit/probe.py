@@ -20,7 +20,7 @@ from gradcheck_kit.report import Report, check
 from gradcheck_kit.rule import OptionValue, Rule, Severity
 from gradcheck_kit.target import ProbeSettings, Target
 from gradcheck_kit.target.fingerprint import fingerprint
-from gradcheck_kit.target.keep import keep_random_state
+from gradcheck_kit.target.keep import keep_random_state, kept_generators
 from gradcheck_kit.target.load import load_target, spec_key
 from gradcheck_kit.target.prepare import prepare
 from gradcheck_kit.target.workspace import Prepared, describe_optimizers, seed_everything, workspace
@@ -190,8 +190,11 @@ def probe(prepared: Prepared, rules: Sequence[Rule], *, progress: Progress | Non
         if progress is not None:
             work.tick = _ticking(progress, name)
         try:
+            # Whatever an experiment draws, the next one and the user find random numbers where they were.
+            with keep_random_state(), kept_generators(prepared.train, prepared.test):
+                fact = experiment.run(work)
             # As a saved trace would hold it: typed values only, and one NaN that equals itself.
-            facts[experiment.fact] = decode(experiment.fact, encode(experiment.run(work)))
+            facts[experiment.fact] = decode(experiment.fact, encode(fact))
         except NotApplicable as reason:
             absent[name] = str(reason)
         except GradcheckKitError:  # the target's fault, in a sentence

@@ -179,7 +179,7 @@ def test_it_prints_its_version(gradcheck_kit):
         (["scan", "m.py", "--select", ","], "a selector is empty; use codes or names such as GK1,vanishing-gradient"),
         (["scan", "m.py", "--select", "GK9"], "the selector 'GK9' matches no rule"),
         (["scan", "m.py", "--set", "falling-loss.most=1"], "falling-loss has no option 'most'; its options: least"),
-        (["scan", "m.py", "--format", "xml"], "there is no format 'xml'; use json or text"),
+        (["scan", "m.py", "--format", "xml"], "there is no format 'xml'; use one of github, json, junit, "),
         (["explain", "falling-los"], "no rule is called 'falling-los'; did you mean falling-loss?"),
         (["report", "nowhere"], "cannot read the trace nowhere: No such file or directory"),
     ],
