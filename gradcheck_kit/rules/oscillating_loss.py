@@ -39,7 +39,8 @@ def oscillating_loss(
     if not quieter:
         raise Skip(f"{what}, and no less {how}")
     chance = training.constant_loss
-    if not harm and chance is not None and 0 <= training.last_loss < 0.2 * chance:
+    usual = oscillation.calm_factor is not None  # momentum: any run takes a smaller rate
+    if not harm and usual and chance is not None and 0 <= training.last_loss < 0.2 * chance:
         raise Skip(f"{what}, and the run learns all the same")
     if not calm.learned(training.constant_loss) or not own - calm.end >= (1 - gain) * abs(own):
         raise Skip(f"{what}, and less {how}, but without getting much lower")

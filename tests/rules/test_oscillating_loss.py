@@ -45,7 +45,7 @@ def test_it_warns_of_a_momentum_without_which_the_run_swings_less_and_ends_lower
 
 def test_it_skips_a_run_that_learns_well_all_the_same():
     with pytest.raises(Skip, match="the run learns all the same"):
-        apply(oscillating_loss, training(losses=falling(end=0.2)), heavy(calm_losses=falling(end=0.02)))
+        apply(oscillating_loss, training(losses=falling(end=0.2)), fast(calm_losses=falling(end=0.02)))
 
 
 def test_it_fails_a_run_that_learns_only_with_less_momentum():
