@@ -143,28 +143,34 @@ def _mix(work: Workspace, task: Task, batch: Any, shift: Shift) -> FutureMixing:
     plain, again = forward(alone), forward(alone)
     if plain is None or again is None or not torch.equal(plain, again):
         raise NotApplicable("two evaluations of one sequence differ (see eval-nondeterministic)")
-    time = _time_dimension(plain, length)
-    if time is None:
+    times = [dim for dim, size in enumerate(plain.shape) if size == length]
+    if not times:
         raise NotApplicable("which dimension of the output is time cannot be told")
     if not bool(plain.isfinite().all()):
         raise NotApplicable("the model's output is not finite (see non-finite)")
-    before = later = torch.zeros(())
-    reached: set[int] = set()
-    for one in changed:
-        moved = forward(one)
-        assert moved is not None
-        by_position = (moved - plain).abs().movedim(time, 0).flatten(1).amax(1).cpu()
-        earlier = by_position[:position][counted[counted < position].cpu()]
-        later = torch.maximum(later, by_position[position:].max())
-        before = torch.maximum(before, earlier.max())
-        large = earlier > ROUNDING * by_position.max()
-        reached |= set(counted[counted < position].cpu()[large].tolist())
-    influence = float(before / later) if later > 0 else (float("inf") if before > 0 else None)
+    moves = [(moved - plain).abs() for one in changed if (moved := forward(one)) is not None]
+    # Where there are as many words as positions, time is the dimension along which less of the future is seen.
+    found = [_seen(moves, time, position, counted[counted < position].cpu()) for time in times]
+    influence, reached = min(found, key=lambda one: -1.0 if one[0] is None else one[0])
     operation = None
     if influence is not None and influence > 0:
         forwards = [partial(task.forward, work.model, one) for one in (alone, *changed)]
         operation = _locate(work.model, forwards, length, position)
-    return FutureMixing(length, position, influence, len(reached), operation)
+    return FutureMixing(length, position, influence, reached, operation)
+
+
+def _seen(moves: Sequence[Tensor], time: int, position: int, counted: Tensor) -> tuple[float | None, int]:
+    """How far outputs before the position move over how far those from it on do, and how many of them move."""
+    before = later = torch.zeros(())
+    reached: set[int] = set()
+    for move in moves:
+        by_position = move.movedim(time, 0).flatten(1).amax(1).cpu()
+        earlier = by_position[:position][counted]
+        later = torch.maximum(later, by_position[position:].max())
+        before = torch.maximum(before, earlier.max())
+        reached |= set(counted[earlier > ROUNDING * by_position.max()].tolist())
+    influence = float(before / later) if later > 0 else (float("inf") if before > 0 else None)
+    return influence, len(reached)
 
 
 def _one_sequence(batch: Any, watched: Tensor, row: int, shift: Shift) -> tuple[Any, Tensor]:

@@ -156,6 +156,22 @@ def test_finds_it_where_a_fused_kernel_makes_everything_nan(future_of):
     assert future_of(model, text()).influence > 1e-2
 
 
+@pytest.mark.parametrize(("causal", "least", "most"), [(False, 1e-2, 10.0), (True, 0.0, 0.0)])
+def test_tells_time_from_as_many_words(future_of, causal, least, most):
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.head = nn.Embedding(T, 8), nn.Linear(8, T)
+
+        def forward(self, x):
+            h = self.embed(x)
+            return self.head(F.scaled_dot_product_attention(h, h, h, is_causal=causal))
+
+    words = torch.randint(0, T, (32, T + 1))
+    future = future_of(Words(), (words[:, :-1], words[:, 1:]))
+    assert least <= future.influence <= most
+
+
 def test_finds_it_in_forecasts_of_numbers(future_of):
     class Forecast(nn.Module):
         def __init__(self, *, both):
