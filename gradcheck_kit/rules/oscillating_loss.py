@@ -31,6 +31,8 @@ def oscillating_loss(
     if not oscillation.calm_losses:
         return
     harm = training.harm
+    if not harm and training.loss_steps < 20:
+        raise Skip(f"{training.loss_steps} steps are too few to tell a swing from a start; {training.at_least(20)}")
     calm = RateTrial(1.0, oscillation.calm_losses)
     own = RateTrial(1.0, training.losses).end
     quieter = oscillation.calm_swing is not None and oscillation.calm_swing < 0.5 * oscillation.swing

@@ -43,6 +43,11 @@ def test_it_warns_of_a_momentum_without_which_the_run_swings_less_and_ends_lower
     assert finding.fixes == ("Set momentum=0.9: 0.99 is too much at this learning rate.",)
 
 
+def test_it_skips_a_dozen_steps_in_which_the_loss_came_down():
+    with pytest.raises(Skip, match="12 steps are too few to tell a swing from a start; use --steps 20 or more"):
+        apply(oscillating_loss, training(losses=falling(end=1.0, steps=12)), heavy())
+
+
 def test_it_skips_a_run_that_learns_well_all_the_same():
     with pytest.raises(Skip, match="the run learns all the same"):
         apply(oscillating_loss, training(losses=falling(end=0.2)), fast(calm_losses=falling(end=0.02)))
