@@ -23,6 +23,7 @@ from gradcheck_kit.experiments.second_run import losses_of_run
 from gradcheck_kit.facts import GradientNoise, LearningRateResponse, RateTrial, Training
 from gradcheck_kit.target.batches import batch_size_of, endless
 from gradcheck_kit.target.closures import needs_closure
+from gradcheck_kit.target.keep import kept_generators
 from gradcheck_kit.target.workspace import Prepared, Workspace, seed_everything, workspace
 
 BATCHES = 16
@@ -42,6 +43,7 @@ def look_at_gradient_noise(probe: Probe) -> GradientNoise:
     with workspace(prepared, seed=prepared.settings.seed) as work:
         if any(map(needs_closure, work.optimizers)):
             raise NotApplicable("the optimizer evaluates a batch more than once")
+        aligned = _aligned(next(endless(prepared.train)))
         start = _noise_scale(work, prepared)
         end = None
         if training.finite:
@@ -53,7 +55,7 @@ def look_at_gradient_noise(probe: Probe) -> GradientNoise:
     largest = max((scale for scale in (start, end) if scale is not None), default=0.0)
     if late or not largest > found.batch:
         return found
-    if LEAST * found.batch > LARGEST or not _aligned(next(iter(prepared.train))):
+    if LEAST * found.batch > LARGEST or not aligned:
         return found
     factor = max(
         LEAST, min(MOST, LARGEST // found.batch, 2 ** math.ceil(math.log2(min(largest, LARGEST) / found.batch)))
@@ -71,7 +73,8 @@ def look_at_gradient_noise(probe: Probe) -> GradientNoise:
 
 def _losses(probe: Probe, batches: Any, steps: int) -> tuple[float, ...]:
     changed = replace(probe.prepared, train=batches)
-    with workspace(changed, seed=changed.settings.seed) as work:
+    # the workspace looks for the generators of what it is given, and does not see through the joined data
+    with kept_generators(probe.prepared.train), workspace(changed, seed=changed.settings.seed) as work:
         return losses_of_run(Probe(changed, probe.facts, probe.tick), work, steps=steps)
 
 

@@ -22,6 +22,7 @@ from gradcheck_kit.facts import LowPrecision, RateTrial, Training
 from gradcheck_kit.observe.names import named_parameters
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.closures import needs_closure
+from gradcheck_kit.target.keep import kept_generators
 from gradcheck_kit.target.layers import layer_of
 from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
 
@@ -73,7 +74,8 @@ def _float32_losses(probe: Probe, constant_loss: float | None) -> tuple[float, .
     """The losses of the run with weights and data in float32, until it has learned; () where it is made for less."""
     prepared = probe.prepared
     wide = replace(prepared, train=_Wide(prepared.train))
-    with workspace(wide, seed=prepared.settings.seed) as work, _Float32():
+    # the workspace looks for the generators of what it is given, and does not see through the data in float32
+    with kept_generators(prepared.train), workspace(wide, seed=prepared.settings.seed) as work, _Float32():
         work.model.float()
         if isinstance(work.task.loss_fn, nn.Module):
             work.task.loss_fn.float()
