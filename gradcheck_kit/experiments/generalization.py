@@ -27,9 +27,7 @@ LOOKS = 12
 MOST = 512  # test samples
 HANDFUL = 16  # samples whose losses are averaged, so that one odd sample is one vote among many
 EPOCHS = 2  # below which hardly any sample was seen twice
-GAP = (
-    0.1  # (test loss - training loss) / training loss, from which the run is made again (SageMaker Debugger's Overfit)
-)
+GAP = 0.1  # (test - training loss) / training loss, from which the run is made again (SageMaker Debugger's Overfit)
 
 
 def look_at_generalization(probe: Probe) -> Generalization:

@@ -82,11 +82,10 @@ def _suffers(training: Training, made: Initialization) -> bool:
         return False
     if training.harm:
         return True
-    ratio, chance = made.gradient_ratio, training.constant_loss
-    well = chance is not None and 0 <= training.last_loss < 0.1 * chance
+    ratio = made.gradient_ratio
     if training.confidently_wrong and not training.competing:
         return True
-    return ratio is not None and not 1e-3 <= ratio <= 1e3 and not training.competing and not well
+    return ratio is not None and not 1e-3 <= ratio <= 1e3 and not training.competing and not training.learned_well
 
 
 # ---- which weights -----------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def measure_input_scale(probe: Probe) -> InputScale:
         worst=statistics.worst(),
         standardized_losses=(),
     )
-    if not scale.odd or training is None or prepared.settings.quick or _learned_well(training):
+    if not scale.odd or training is None or prepared.settings.quick or training.learned_well:
         return scale
     with workspace(prepared, seed=prepared.settings.seed) as work, _standardizing(work, name, statistics):
         losses = losses_of_run(probe, work)
@@ -79,12 +79,6 @@ def standardizing_input(work: Workspace, probe: Probe) -> AbstractContextManager
     """A context in which the first layer with weights is given its input with mean 0 and standard deviation 1."""
     name, _, statistics = _look(probe)
     return _standardizing(work, name, statistics)
-
-
-def _learned_well(training: Training) -> bool:
-    """Nothing is to be gained where the loss ended at a tenth of a constant prediction's."""
-    chance = training.constant_loss
-    return not training.harm and chance is not None and 0 <= training.last_loss < 0.1 * chance
 
 
 def _is_image(work: Workspace, batch: Any) -> bool:

@@ -29,7 +29,7 @@ def look_at_oscillation(probe: Probe) -> Oscillation:
         name, momentum = _momentum(work.optimizers)
         found = Oscillation(swing(training.losses), momentum, name, None, None, (), None)
         heavy = momentum is not None and momentum > USUAL_MOMENTUM
-        if prepared.settings.quick or training.competing or not (heavy or _swings(training)) or _low(training):
+        if prepared.settings.quick or training.competing or not (heavy or _swings(training)) or training.learned_well:
             return found
         if heavy:
             _lower_momentum(work.optimizers)
@@ -45,12 +45,6 @@ def _swings(training: Training) -> bool:
     if training.went_wrong:
         return False
     return swing(training.losses) >= SWINGS * max(abs(training.first_loss), abs(training.constant_loss or 0.0))
-
-
-def _low(training: Training) -> bool:
-    """Nothing is to be gained where the loss ended at a tenth of a constant prediction's."""
-    chance = training.constant_loss
-    return not training.harm and chance is not None and 0 <= training.last_loss < 0.1 * chance
 
 
 def _momentum(optimizers: list[Optimizer]) -> tuple[str, float | None]:

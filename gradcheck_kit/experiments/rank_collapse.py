@@ -37,7 +37,7 @@ def look_at_rank_collapse(probe: Probe) -> RankCollapse:
     if not layers:
         raise NotApplicable("the model has no two layers of a type that draw positions of a sequence together")
     found = RankCollapse(tuple(layers), positions, (), None)
-    if training is None or layers[-1].after > COLLAPSED or prepared.settings.quick or _low(training):
+    if training is None or layers[-1].after > COLLAPSED or prepared.settings.quick or training.learned_well:
         return found
     names = [layer.layer for layer in layers]
     with workspace(prepared, seed=prepared.settings.seed) as work:
@@ -56,12 +56,6 @@ def look_at_rank_collapse(probe: Probe) -> RankCollapse:
             for handle in handles:
                 handle.remove()
     return RankCollapse(found.layers, positions, losses, after)
-
-
-def _low(training: Training) -> bool:
-    """Nothing is to be gained where the loss ended at a tenth of a constant prediction's."""
-    chance = training.constant_loss
-    return not training.harm and chance is not None and 0 <= training.last_loss < 0.1 * chance
 
 
 def _spread(value: Tensor) -> float:

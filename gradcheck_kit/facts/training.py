@@ -209,6 +209,11 @@ class Training:
         return ""
 
     @property
+    def learned_well(self) -> bool:
+        """Whether nothing is to be gained any more: the loss ended at a tenth of a constant prediction's."""
+        return not self.harm and self.constant_loss is not None and 0 <= self.last_loss < 0.1 * self.constant_loss
+
+    @property
     def chance(self) -> float | None:
         """The loss of an output that says nothing: of the best constant prediction, or of zeros if that is larger."""
         return None if self.constant_loss is None else max(self.constant_loss, self.zero_loss or 0.0)
