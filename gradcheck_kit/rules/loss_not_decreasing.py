@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from gradcheck_kit.facts import LearningRateResponse, OneBatchFit, Training
 from gradcheck_kit.rule import Finding, Skip, rule
 
+USUAL = 60  # steps of a probe
+
 
 @rule("GK205", needs=(Training,), uses=(OneBatchFit, LearningRateResponse), explains=("GK601",), severity="warning")
 def loss_not_decreasing(
@@ -16,8 +18,10 @@ def loss_not_decreasing(
     """
     if training.synthetic:
         raise Skip("the data is random: there may be nothing to learn")
-    if training.finite and training.loss_steps < max(steps, 10):
-        raise Skip(f"{training.loss_steps} steps are too few to see a trend; {training.at_least(steps)}")
+    # At a rate that nobody chose a network may take its time: there the usual length is asked for.
+    least = max(steps, 10) if training.optimizer_given else max(steps, USUAL)
+    if training.finite and training.loss_steps < least:
+        raise Skip(f"{training.loss_steps} steps are too few to see a trend; {training.at_least(least)}")
     if training.competing and training.finite:
         raise Skip("other losses are trained in turn with this one, which need not fall then")
     harm = training.harm

@@ -154,3 +154,10 @@ def test_it_tells_who_trains_a_loop_of_their_own_to_train_longer():
     assert finding.fixes[1].startswith("With no other finding: train longer, and check")
     with pytest.raises(Skip, match="12 steps are too few to see a trend; watch 20 or more"):
         apply(loss_not_decreasing, training(losses=flat(steps=12), watched=True))
+
+
+def test_it_asks_for_the_usual_length_where_nobody_chose_the_rate():
+    few = training(losses=flat(steps=30), optimizer_given=False)
+    with pytest.raises(Skip, match="30 steps are too few to see a trend; use --steps 60 or more"):
+        apply(loss_not_decreasing, few)
+    assert apply(loss_not_decreasing, training(losses=flat(steps=30), optimizer_given=True))
