@@ -109,7 +109,7 @@ def test_the_configuration_that_readme_shows_is_of_this_hook():
 def test_the_hook_scans_each_file_and_gives_the_worst_status(project, files, status):
     Path("good.py").write_text(HEALTHY)
     Path("empty.py").write_text("")
-    arguments = " ".join(["--quick", "--steps", "40", "--select", "GK101,GK205", *files])
+    arguments = " ".join(["--quick", "--steps", "60", "--select", "GK101,GK205", *files])
     result = shell(hook()["entry"].replace("python", shlex.quote(sys.executable), 1) + " " + arguments)
     assert result.returncode == status, result.stderr
     assert result.stdout.count("target  ") == sum(file != "empty.py" for file in files)
