@@ -15,7 +15,7 @@ from gradcheck_kit.observe.broadcasts import BroadcastWatch
 from gradcheck_kit.observe.module_stack import ModuleStack
 from gradcheck_kit.observe.outputs import sites
 from gradcheck_kit.observe.statistics import TINY, as_dense, norms, read
-from gradcheck_kit.observe.unregistered import unregistered_modules
+from gradcheck_kit.observe.unregistered import bare_tensors, unregistered_modules
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.layers import layer_of
 from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
@@ -29,30 +29,33 @@ def look_at_wiring(probe: Probe) -> Wiring:
     with workspace(prepared, seed=prepared.settings.seed) as work:
         batch = work.to_device(next(endless(prepared.train)))
         stack = ModuleStack(work.model)
-        with stack.watch():
-            output = work.task.forward(work.model, batch)
-        prediction, target = work.task.prediction(output), work.task.target(batch)
-        broadcasts: tuple[Broadcast, ...] = ()
-        if prediction is not None and isinstance(target, Tensor):
-            with BroadcastWatch(prediction, target) as watch:
-                loss = work.task.loss(output, batch)
-            broadcasts = tuple(Broadcast(b.operation, b.prediction, b.target, b.result) for b in watch.found)
-        else:
-            loss = work.task.loss(output, batch)
-        work.backward(loss)
-        work.unscale()
         owned = {id(p) for o in work.optimizers for g in o.param_groups for p in g["params"]}
+        with bare_tensors(work.model, owned) as bare:
+            with stack.watch():
+                output = work.task.forward(work.model, batch)
+            prediction, target = work.task.prediction(output), work.task.target(batch)
+            broadcasts: tuple[Broadcast, ...] = ()
+            if prediction is not None and isinstance(target, Tensor):
+                with BroadcastWatch(prediction, target) as watch:
+                    loss = work.task.loss(output, batch)
+                broadcasts = tuple(Broadcast(b.operation, b.prediction, b.target, b.result) for b in watch.found)
+            else:
+                loss = work.task.loss(output, batch)
+            work.backward(loss)
+        work.unscale()
+        loss_fn = work.task.loss_fn
         return Wiring(
             parameters=tuple(
                 _with_influence(work, batch, tuple(_parameters(work.model, owned)), prepared.settings.seed)
             ),
             modules=tuple(_modules(work.model, stack)),
-            unregistered=tuple(unregistered_modules(work.model, stack, owned, beside=work.task.loss_fn)),
+            unregistered=(*unregistered_modules(work.model, stack, owned, beside=loss_fn), *bare),
             foreign_parameters=len(_owned_elsewhere(work)),
             optimizer_given=prepared.optimizer_given,
             prediction_shape=None if prediction is None else tuple(prediction.shape),
             target_shape=tuple(target.shape) if isinstance(target, Tensor) else None,
             broadcasts=broadcasts,
+            loss_parameters=tuple(_parameters(loss_fn, owned, inside=False)) if isinstance(loss_fn, nn.Module) else (),
         )
 
 
@@ -64,9 +67,10 @@ def _owned_elsewhere(work: Workspace) -> list[nn.Parameter]:
     return [p for p in work.parameters() if id(p) not in registered]
 
 
-def _parameters(model: nn.Module, owned: set[int]) -> Iterable[WiredParameter]:
+def _parameters(model: nn.Module, owned: set[int], *, inside: bool = True) -> Iterable[WiredParameter]:
+    """The parameters of a model, or only those that it registers itself."""
     modules = dict(model.named_modules())
-    named = [(name, p) for name, p in model.named_parameters() if p.numel()]
+    named = [(name, p) for name, p in model.named_parameters(recurse=inside) if p.numel()]
     present = [as_dense(p.grad) for _, p in named if p.grad is not None]
     # The second norm tells tiny from zero, where the squares of the first are below the smallest float.
     values = read([*norms(present), *norms(present, factor=TINY)])

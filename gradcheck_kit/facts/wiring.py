@@ -32,10 +32,10 @@ class WiredModule:
 
 @dataclass(frozen=True, slots=True)
 class UnregisteredModule:
-    """A module that ran in forward and that `model.parameters()` does not see."""
+    """A module that ran, or a bare tensor that got a gradient, and that `model.parameters()` does not see."""
 
     where: str  # how it was found, such as "hidden[0]", or the module in whose forward it ran
-    type: str
+    type: str  # "Parameter" or "Tensor" of a bare one
     parameters: int
     trainable: bool
     optimized: bool
@@ -63,3 +63,4 @@ class Wiring:
     prediction_shape: tuple[int, ...] | None
     target_shape: tuple[int, ...] | None
     broadcasts: tuple[Broadcast, ...]
+    loss_parameters: tuple[WiredParameter, ...] = ()  # that the loss itself registers, not a module within it

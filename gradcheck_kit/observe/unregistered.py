@@ -1,14 +1,19 @@
-"""Modules that run and that the model does not know: kept in a plain list, a closure, or made anew in forward."""
+"""What takes part and the model does not know: modules in a plain list, a closure, or made anew; bare parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gradcheck_kit.facts import UnregisteredModule
 from gradcheck_kit.observe.module_stack import ModuleStack
+
+_OWN = frozenset(nn.Module().__dict__)  # attributes of every module
 
 
 def unregistered_modules(
@@ -39,6 +44,69 @@ def unregistered_modules(
         )
 
 
+@contextmanager
+def bare_tensors(model: nn.Module, owned: set[int]) -> Iterator[list[UnregisteredModule]]:
+    """Parameters in plain lists and dictionaries of the model's modules, and tensors of theirs that want a gradient.
+
+    The list is of those that get one while this is entered. Of plain tensors only those that nobody differentiates by,
+    as physics-informed losses do by their points.
+    """
+    registered = {id(p) for p in model.parameters()}
+    places: dict[int, tuple[str, Tensor]] = {}
+    for name, module in model.named_modules():
+        for attribute, value in module.__dict__.items():
+            if attribute not in _OWN:
+                for place, tensor in _bare(value, 3):
+                    if id(tensor) not in registered:
+                        places.setdefault(id(tensor), (f"{name}.{attribute}{place}".removeprefix("."), tensor))
+    reached: set[int] = set()
+    handles = [tensor.register_hook(lambda _, key=key: reached.add(key)) for key, (_, tensor) in places.items()]
+    found: list[UnregisteredModule] = []
+    watch = _Differentiated()
+    try:
+        with watch if any(not isinstance(tensor, nn.Parameter) for _, tensor in places.values()) else nullcontext():
+            yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+    found += [
+        UnregisteredModule(place, "Parameter" if isinstance(tensor, nn.Parameter) else "Tensor", 1, True, key in owned)
+        for key, (place, tensor) in places.items()
+        if key in reached - watch.inputs
+    ]
+
+
+class _Differentiated(TorchFunctionMode):
+    """Sees by what `torch.autograd.grad` differentiates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inputs: set[int] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.autograd.grad:
+            inputs = args[1] if len(args) > 1 else kwargs.get("inputs", ())
+            self.inputs |= {id(tensor) for tensor in ([inputs] if isinstance(inputs, Tensor) else inputs)}
+        return func(*args, **kwargs)
+
+
+def _bare(value: Any, depth: int) -> Iterator[tuple[str, Tensor]]:
+    """Leaf tensors that require a gradient, and where they are within the value."""
+    if isinstance(value, Tensor):
+        if value.is_leaf and value.requires_grad:
+            yield "", value
+    elif depth > 0:
+        items: Iterable[tuple[Any, Any]] = ()
+        if isinstance(value, dict):
+            items = value.items()
+        elif isinstance(value, list | tuple):
+            items = enumerate(value)
+        for key, item in items:
+            for place, tensor in _bare(item, depth - 1):
+                yield f"[{key!r}]{place}", tensor
+
+
 def _made_in(stack: ModuleStack, caller: nn.Module | None) -> str:
     name = stack.names.get(id(caller), "") if caller is not None else ""
     return f"{name or 'the model'}.forward"
@@ -48,7 +116,7 @@ def find_attribute(model: nn.Module, wanted: nn.Module) -> str:
     """Where an unregistered module is kept: "blocks.hidden[0]"; "" when no attribute holds it."""
     for name, module in model.named_modules():
         for attribute, value in module.__dict__.items():
-            if attribute.startswith("_") and attribute in nn.Module().__dict__:
+            if attribute.startswith("_") and attribute in _OWN:
                 continue
             place = _search(value, wanted, 3)
             if place is not None:

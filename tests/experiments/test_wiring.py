@@ -45,6 +45,80 @@ def test_counts_the_parameters_of_a_loss_as_nobody_elses(probe_of, blobs):
     assert wiring.foreign_parameters == 0
 
 
+class Weighted(nn.Module):
+    """A loss with a parameter of its own, and a network within it that is somebody else's."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.teacher = nn.Parameter(torch.ones(())), nn.Linear(2, 2)
+
+    def forward(self, output, target):
+        return F.cross_entropy(self.teacher(output * self.scale), target)
+
+
+@pytest.mark.parametrize("optimized", [False, True])
+def test_sees_the_parameters_that_a_loss_registers_itself(probe_of, blobs, optimized):
+    model, loss_fn = nn.Linear(4, 2), Weighted()
+    optimizer = torch.optim.SGD([*model.parameters(), *([loss_fn.scale] if optimized else [])], lr=0.1)
+    wiring = look_at_wiring(probe_of(model, train=blobs(), loss_fn=loss_fn, optimizer=optimizer))
+    (found,) = wiring.loss_parameters
+    assert (found.name, found.gradient, found.optimized) == ("scale", "nonzero", optimized)
+
+
+class Bare(nn.Module):
+    """Tensors that a module does not register, where people keep them."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 2)
+        self.scales = [nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))]
+        self.gain = torch.ones(4, requires_grad=True)
+        self.unused, self.fixed = [nn.Parameter(torch.ones(4))], torch.ones(4)
+
+    def forward(self, x):
+        for scale in self.scales:
+            x = x * scale
+        return self.head(x * self.gain + self.fixed)
+
+
+def test_finds_tensors_that_want_a_gradient_and_are_not_registered(probe_of, blobs):
+    model = Bare()
+    probe = probe_of(model, train=blobs(), loss_fn=nn.CrossEntropyLoss())
+    found = look_at_wiring(probe).unregistered
+    assert [(m.where, m.type) for m in found] == [
+        ("scales[0]", "Parameter"), ("scales[1]", "Parameter"), ("gain", "Tensor"),
+    ]  # fmt: skip
+    assert not any(m.optimized for m in found)
+    assert model.gain._backward_hooks in (None, {})
+
+
+def test_knows_whether_an_optimizer_has_a_tensor_that_is_not_registered(probe_of, blobs):
+    model = Bare()
+    optimizer = torch.optim.SGD([*model.parameters(), *model.scales], lr=0.1)
+    found = look_at_wiring(probe_of(model, train=blobs(), loss_fn=nn.CrossEntropyLoss(), optimizer=optimizer))
+    assert [(m.where, m.optimized) for m in found.unregistered] == [
+        ("scales[0]", True), ("scales[1]", True), ("gain", False),
+    ]  # fmt: skip
+
+
+class AtItsPoints(nn.Module):
+    """A physics-informed model that keeps the points at which its equation shall hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.points = nn.Linear(1, 1), torch.rand(8, 1, requires_grad=True)
+
+    def forward(self, x):
+        (slope,) = torch.autograd.grad(self.net(self.points).tanh().sum(), self.points, create_graph=True)
+        return self.net(x).tanh() + (self.points * slope).mean()
+
+
+def test_takes_no_point_of_differentiation_for_a_weight(probe_of):
+    train = [(torch.rand(8, 1), torch.rand(8, 1))] * 2
+    wiring = look_at_wiring(probe_of(AtItsPoints(), train=train, loss_fn=nn.MSELoss()))
+    assert wiring.unregistered == ()
+
+
 class InList(nn.Module):
     def __init__(self):
         super().__init__()

@@ -65,3 +65,15 @@ def test_it_leaves_what_gets_no_gradient_to_no_gradient(gradient):
 def test_it_skips_a_target_whose_optimizer_the_probe_made():
     with pytest.raises(Skip, match="no optimizer was given"):
         apply(not_optimized, wiring(optimizer_given=False))
+
+
+def test_it_names_a_parameter_of_the_loss():
+    log_variances = wired_parameter("log_variances", layer="", optimized=False)
+    (finding,) = apply(not_optimized, wiring(loss_parameters=(log_variances,)))
+    assert finding.where == "loss"
+    assert finding.message.startswith("loss.log_variances receives a gradient but is in no optimizer")
+    assert "*loss_fn.parameters()" in finding.fixes[0]
+
+
+def test_it_passes_a_loss_whose_parameters_the_optimizer_has():
+    assert apply(not_optimized, wiring(loss_parameters=(wired_parameter("centers", layer=""),))) == ()

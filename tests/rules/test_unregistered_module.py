@@ -59,3 +59,34 @@ def test_it_names_only_what_is_not_trained_where_there_is_both():
 
 def test_it_passes_a_model_that_registers_everything():
     assert apply(unregistered_module, wiring()) == ()
+
+
+def bare(where, kind="Parameter", **changes):
+    return hidden(where, type=kind, parameters=1, **changes)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "fix"),
+    [
+        (bare("scales[0]"), "Keep scales in nn.ParameterList(scales), and make the optimizer after that."),
+        (bare("block.scales['a']"), "Keep block.scales in nn.ParameterDict(block.scales), and make the optimizer"),
+        (bare("block.gain", "Tensor"), "Assign gain to self as an nn.Parameter, and make the optimizer after that."),
+    ],
+)
+def test_it_finds_a_bare_tensor_that_gets_a_gradient(tensor, fix):
+    (finding,) = apply(unregistered_module, running(tensor))
+    assert finding.where == tensor.where
+    assert finding.message.startswith(f"{tensor.where} gets a gradient, and no optimizer made from model.parameters()")
+    assert finding.severity is None
+    assert finding.fixes[0].startswith(fix)
+
+
+def test_it_warns_of_a_bare_tensor_that_is_trained_all_the_same():
+    (finding,) = apply(unregistered_module, running(bare("scales[0]", optimized=True)))
+    assert "model.state_dict() does not save it" in finding.message
+    assert finding.severity == "warning"
+
+
+def test_it_speaks_of_modules_and_of_bare_tensors_apart():
+    both = apply(unregistered_module, running(hidden("hidden[0]"), bare("scales[0]")))
+    assert [finding.where for finding in both] == ["hidden[0]", "scales[0]"]
