@@ -66,7 +66,18 @@ def _call(name: str, given: dict[str, Any], loss: Tensor) -> LossCall:
         reduction=str(given.get("reduction", "mean")),
         is_the_loss=isinstance(result, Tensor) and result.numel() == 1 and result.grad_fn is not None
         and (result is loss or loss.grad_fn is result.grad_fn or _only_reshaped(loss, result)),
+        value=float(result.detach()) if isinstance(result, Tensor) and result.numel() == 1 else None,
+        chance=_of_zeros(name, given),
     )  # fmt: skip
+
+
+def _of_zeros(name: str, given: dict[str, Any]) -> float | None:
+    """What the loss is of scores that are all zero, by the loss itself: with its weights and its smoothing."""
+    if not name.endswith(("cross_entropy", "_with_logits")):
+        return None
+    arguments = {key: value for key, value in given.items() if key not in ("input", "result")}
+    result = getattr(torch.nn.functional, name)(torch.zeros_like(given["input"].detach()), **arguments)
+    return float(result) if result.numel() == 1 else None
 
 
 def _only_reshaped(loss: Tensor, result: Tensor) -> bool:

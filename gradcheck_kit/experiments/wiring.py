@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from gradcheck_kit.observe.statistics import TINY, as_dense, norms, read
 from gradcheck_kit.observe.unregistered import bare_tensors, unregistered_modules
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.layers import layer_of
+from gradcheck_kit.target.task import tensors
 from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
 
 MOST_PERTURBED = 16  # layers without a gradient whose influence on the loss is tried
@@ -31,15 +33,16 @@ def look_at_wiring(probe: Probe) -> Wiring:
         stack = ModuleStack(work.model)
         owned = {id(p) for o in work.optimizers for g in o.param_groups for p in g["params"]}
         with bare_tensors(work.model, owned) as bare:
-            with stack.watch():
+            watch = BroadcastWatch(lambda: bool(stack.running))
+            watch.see(tensors(batch))
+            # A training step of the user's own makes its loss within.
+            with watch if work.task.training_step is not None else nullcontext(), stack.watch():
                 output = work.task.forward(work.model, batch)
+            watch.see(tensors(output))
             prediction, target = work.task.prediction(output), work.task.target(batch)
-            broadcasts: tuple[Broadcast, ...] = ()
             if prediction is not None and isinstance(target, Tensor):
-                with BroadcastWatch(prediction, target) as watch:
-                    loss = work.task.loss(output, batch)
-                broadcasts = tuple(Broadcast(b.operation, b.prediction, b.target, b.result) for b in watch.found)
-            else:
+                watch.compare(prediction, target)
+            with watch:
                 loss = work.task.loss(output, batch)
             work.backward(loss)
         work.unscale()
@@ -54,7 +57,7 @@ def look_at_wiring(probe: Probe) -> Wiring:
             optimizer_given=prepared.optimizer_given,
             prediction_shape=None if prediction is None else tuple(prediction.shape),
             target_shape=tuple(target.shape) if isinstance(target, Tensor) else None,
-            broadcasts=broadcasts,
+            broadcasts=tuple(Broadcast(b.operation, b.prediction, b.target, b.result, b.known) for b in watch.found),
             loss_parameters=tuple(_parameters(loss_fn, owned, inside=False)) if isinstance(loss_fn, nn.Module) else (),
         )
 

@@ -51,6 +51,8 @@ class LossCall:
     weighted: bool  # by class: weight or pos_weight
     reduction: str
     is_the_loss: bool  # what it returned is the loss itself: nothing was added or multiplied
+    value: float | None = None  # what it returned, if that is one number
+    chance: float | None = None  # what it returns for scores of zero, which say nothing
 
 
 @dataclass(frozen=True, slots=True)

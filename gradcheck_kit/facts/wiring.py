@@ -43,12 +43,13 @@ class UnregisteredModule:
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """An operation of the loss that stretched prediction and target against each other."""
+    """An operation of the loss that stretched prediction and target, or a column and a row, against each other."""
 
     operation: str
-    prediction_shape: tuple[int, ...]
-    target_shape: tuple[int, ...]
+    prediction_shape: tuple[int, ...]  # or that of the column
+    target_shape: tuple[int, ...]  # or that of the row
     result_shape: tuple[int, ...] | None
+    known: bool = True  # that the two are the prediction and the target
 
 
 @dataclass(frozen=True, slots=True)

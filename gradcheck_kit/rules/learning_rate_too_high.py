@@ -21,7 +21,8 @@ def learning_rate_too_high(
 
     Where no other rate was tried: the updates are above `ratio` of the weights and the loss rises or is not finite.
     Where the first update was that large, a loss that went above ten times its start is a finding even if it came back,
-    and a run that learns is a warning if a smaller rate gets to half of its loss.
+    and a run that learns is a warning if a smaller rate gets to half of its loss; below it, where the first update was
+    larger than the weights themselves.
     """
     if not training.optimizer_given:
         raise Skip("the learning rate is the probe's own; choose one with --lr")
@@ -75,10 +76,13 @@ def learning_rate_too_high(
 
 
 def _far_from_best(training: Training, response: LearningRateResponse, first: float, ratio: float) -> Iterator[Finding]:
-    """A warning where the run learns, but a short trial at a smaller rate ends below half of the whole run's loss."""
+    """A warning where the run learns, but a short trial at a smaller rate ends below half of the whole run's loss.
+
+    Below all of it, where the first update left nothing of the weights that the model started with.
+    """
     lower = [t for t in response.trials if t.factor < 1 and t.learned(training.constant_loss)]
     best = min(lower, key=lambda trial: trial.end, default=None)
-    if best is None or not best.end < 0.5 * training.last_loss:
+    if best is None or not best.end < (1.0 if first > 1 else 0.5) * training.last_loss:
         return
     rate = training.learning_rates[0] if training.learning_rates else 1.0
     yield Finding(

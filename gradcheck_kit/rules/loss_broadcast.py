@@ -9,8 +9,11 @@ from gradcheck_kit.rule import Finding, Skip, rule
 
 @rule("GK404", needs=(Wiring,), explains=("GK205", "GK601", "GK606"))
 def loss_broadcast(wiring: Wiring) -> Iterator[Finding]:
-    """The loss compares prediction and target of different shapes, which broadcasts one against all of the other."""
-    if wiring.prediction_shape is None or wiring.target_shape is None:
+    """The loss compares prediction and target of different shapes, which broadcasts one against all of the other.
+
+    So it does with any column of shape (n, 1) that a layer or the data gave, and a row of shape (n,).
+    """
+    if not wiring.broadcasts and (wiring.prediction_shape is None or wiring.target_shape is None):
         raise Skip("prediction and target are not seen by the loss as two tensors")
     for found in wiring.broadcasts:
         outer = found.result_shape is not None and math.prod(found.result_shape) > max(
@@ -19,6 +22,9 @@ def loss_broadcast(wiring: Wiring) -> Iterator[Finding]:
         compares = found.operation.endswith("_loss") or "cross_entropy" in found.operation
         if not outer and not compares:
             continue  # one target for several predictions, as in quantile regression, is somebody's intent
+        if not found.known:
+            yield _column_and_row(found)
+            return
         yield Finding(
             where="loss",
             message=f"{found.operation} compares a prediction of shape {_text(found.prediction_shape)} with a target "
@@ -33,6 +39,21 @@ def loss_broadcast(wiring: Wiring) -> Iterator[Finding]:
             severity=None if outer else "warning",
         )
         return
+
+
+def _column_and_row(found: Broadcast) -> Finding:
+    column, row, result = map(_text, (found.prediction_shape, found.target_shape, found.result_shape))
+    return Finding(
+        where="loss",
+        message=f"{found.operation} combines a column of shape {column} with a row of shape {row}, which makes "
+        f"{result}: every sample with every other.",
+        evidence={
+            "column_shape": list(found.prediction_shape),
+            "row_shape": list(found.target_shape),
+            "result_shape": list(found.result_shape or ()),
+        },
+        fixes=("Squeeze the column where it comes from, value.squeeze(-1), or write row.unsqueeze(-1).",),
+    )
 
 
 def _text(shape: tuple[int, ...] | None) -> str:

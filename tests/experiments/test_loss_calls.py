@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -52,6 +54,26 @@ def test_adds_up_class_probabilities(probe_of):
     target = torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
     (call,) = calls(probe_of(nn.Linear(4, 3), train=[(torch.randn(2, 4), target)], loss_fn=nn.CrossEntropyLoss()))
     assert call.target_sum == (1.0, 2.0)
+
+
+def test_knows_what_the_loss_is_and_what_it_would_be_of_zeros(probe_of, blobs):
+    model = nn.Linear(4, 2)
+    nn.init.zeros_(model.weight)
+    with torch.no_grad():
+        model.bias.copy_(torch.tensor([10.0, -10.0]))
+    loss_fn = nn.CrossEntropyLoss(torch.tensor([1.0, 2.0]), label_smoothing=0.1)
+    (call,) = calls(probe_of(model, train=blobs(), loss_fn=loss_fn))
+    assert call.chance == pytest.approx(math.log(2))
+    assert call.value > 5 * call.chance
+
+
+def test_knows_no_single_number_of_a_loss_of_every_sample(probe_of, blobs):
+    (call,) = calls(
+        probe_of(
+            nn.Linear(4, 2), train=blobs(), loss_fn=lambda out, y: F.cross_entropy(out, y, reduction="none").mean()
+        )
+    )
+    assert (call.value, call.chance) == (None, None)
 
 
 def test_is_not_made_where_no_such_loss_is_called(probe_of):

@@ -187,6 +187,54 @@ def test_leaves_alone_what_the_user_reshaped(probe_of):
     assert wiring.broadcasts == ()
 
 
+class ActorCritic(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.policy, self.value = nn.Linear(4, 2), nn.Linear(4, 1)
+
+    def forward(self, state):
+        return self.policy(state), self.value(state)
+
+
+def advantage(change):
+    """A training step that weighs what was done by how much better it was than the value, which is a column."""
+
+    def step(model, batch):
+        state, action, worth = batch
+        logits, value = model(state)
+        weight = change(worth, value)
+        return (weight.detach() * F.cross_entropy(logits, action, reduction="none")).mean() + value.square().mean()
+
+    return step
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        (lambda worth, value: worth - value, True),
+        (lambda worth, value: torch.exp(2 * worth[:, None] - value.detach()), True),  # a column all the same
+        (lambda worth, value: worth - value.squeeze(-1), False),
+        (lambda worth, value: (value - value.T).mean(1), False),
+        (lambda worth, value: (value - value.squeeze(-1)).mean(1), False),  # nobody squeezes by mistake
+    ],
+)
+def test_sees_a_column_of_the_model_against_a_row(probe_of, change, seen):
+    data = [(torch.randn(8, 4), torch.randint(2, (8,)), torch.randn(8))]
+    broadcasts = look_at_wiring(probe_of(ActorCritic(), train=data, training_step=advantage(change))).broadcasts
+    assert [(b.prediction_shape, b.target_shape, b.known) for b in broadcasts[:1]] == [((8, 1), (8,), False)] * seen
+
+
+def test_leaves_alone_what_a_model_does_within(probe_of):
+    class GraphAttention(ActorCritic):
+        def forward(self, x):
+            scores = self.value(x) + self.policy(x)[:, 0]  # every node with every other, as it should be
+            return self.policy(scores.softmax(1) @ x)
+
+    data = [(torch.randn(8, 4), torch.randint(2, (8,)))]
+    step = lambda model, batch: F.cross_entropy(model(batch[0]), batch[1])  # noqa: E731
+    assert look_at_wiring(probe_of(GraphAttention(), train=data, training_step=step)).broadcasts == ()
+
+
 def test_counts_how_often_modules_run(probe_of, blobs):
     class Net(nn.Module):
         def __init__(self):

@@ -6,7 +6,7 @@ import pytest
 
 from gradcheck_kit.rule import Skip
 from gradcheck_kit.rules.initial_loss import initial_loss
-from gradcheck_kit.testing import CHANCE, apply, falling, flat, judge, poisoned, training
+from gradcheck_kit.testing import CHANCE, apply, falling, flat, judge, loss_call, loss_calls, poisoned, training
 
 
 def start(times, **changes):
@@ -86,3 +86,27 @@ def test_it_takes_the_factor_as_an_option():
     assert apply(initial_loss, start(5), factor=6.0) == ()
     (finding,) = apply(initial_loss, start(1.5), factor=1.2)
     assert "up to 1.2 times is healthy" in finding.message
+
+
+def called(times, **changes):
+    """A training step of its own, in which cross_entropy is so many times what scores of zero get."""
+    calls = loss_calls(loss_call(value=times * CHANCE, chance=CHANCE), loss_call(value=CHANCE, chance=CHANCE))
+    return calls, training(constant_loss=None, **changes)
+
+
+def test_it_compares_a_call_within_the_loss_where_chance_is_not_known():
+    (finding,) = apply(initial_loss, *called(100))
+    assert finding.where == "4"
+    assert finding.message.startswith("Before training cross_entropy of the first batch is 230, 100.0 times the 2.3")
+    assert finding.evidence["limit"] == pytest.approx(20 * CHANCE)
+
+
+def test_it_takes_the_lower_limit_for_a_call_of_a_run_that_does_not_learn():
+    assert apply(initial_loss, *called(5, losses=flat())) != ()
+    assert apply(initial_loss, *called(5)) == ()
+
+
+@pytest.mark.parametrize("call", [loss_call(), loss_call(value=math.nan, chance=CHANCE)])
+def test_it_skips_calls_that_gave_no_number(call):
+    outcome = judge(initial_loss, training(constant_loss=None), loss_calls(call))
+    assert "constant prediction is not known" in outcome.reason

@@ -4,11 +4,13 @@ import math
 
 import pytest
 
+from gradcheck_kit.facts import LearningRateResponse, RateTrial
 from gradcheck_kit.rule import Skip
 from gradcheck_kit.rules.learning_rate_too_high import learning_rate_too_high
 from gradcheck_kit.testing import (
     RECORDED,
     apply,
+    falling,
     flat,
     judge,
     learning_rate_response,
@@ -109,6 +111,17 @@ def test_it_counts_neither_biases_nor_norm_gains_nor_zero_initialised_weights():
 def test_it_passes_a_run_that_learns_whatever_its_updates():
     own = (parameter(update_rms=1.0),)
     assert apply(learning_rate_too_high, training(parameters=own), learning_rate_response(LOWER_LEARNS)) == ()
+
+
+@pytest.mark.parametrize(("update", "end", "seen"), [(0.09, 0.99, True), (0.011, 0.99, False), (0.011, 0.4, True)])
+def test_it_warns_of_a_run_that_learns_and_would_learn_more_at_a_smaller_rate(update, end, seen):
+    """Weights of 0.09: the first update leaves nothing of them, or an eighth of each is changed."""
+    own = (parameter(update_rms=update, weight_rms=0.0889),)
+    learns = training(parameters=own, optimizer_given=True)
+    smaller = RateTrial(0.1, (*falling(steps=20), *(end * learns.last_loss,) * 10))
+    response = LearningRateResponse((smaller, RateTrial(1.0, learns.losses)))
+    found = apply(learning_rate_too_high, learns, response)
+    assert [finding.severity for finding in found] == ["warning"] * seen
 
 
 def test_it_skips_a_gradient_that_explodes_before_the_first_update():

@@ -67,3 +67,15 @@ def test_it_passes_class_indices():
 def test_it_skips_what_is_not_two_tensors(shapes):
     with pytest.raises(Skip, match="not seen by the loss as two tensors"):
         apply(loss_broadcast, wiring(**shapes))
+
+
+def test_it_finds_a_column_and_a_row_in_a_training_step():
+    found = Broadcast("mul", (64, 1), (64,), (64, 64), known=False)
+    (finding,) = apply(loss_broadcast, wiring(prediction_shape=None, target_shape=None, broadcasts=(found,)))
+    assert finding.where == "loss"
+    assert finding.message == (
+        "mul combines a column of shape (64,1) with a row of shape (64,), which makes (64,64): every sample with every "
+        "other."
+    )
+    assert finding.severity is None
+    assert "value.squeeze(-1)" in finding.fixes[0]
