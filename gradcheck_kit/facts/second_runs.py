@@ -240,11 +240,15 @@ class WeightDecay:
 
 @dataclass(frozen=True, slots=True)
 class TimeGradient:
-    """How much the last output of a recurrent layer depends on each step of its input."""
+    """How much of the gradient at the last step of a recurrent layer, or a cell, arrives at each step."""
 
     layer: str
-    layer_type: str  # "RNN", "LSTM" or "GRU"
+    layer_type: str  # "RNN", "LSTM", "GRU", or the type of a cell
     gradient_rms: tuple[float, ...]  # by step, earliest first; in units of the last step's
+    cell: bool = False  # a module that the model calls step by step
+    cut: bool = (
+        False  # no gradient at all arrives before the last call, though what the first returned changes the loss
+    )
 
     @property
     def ratio(self) -> float:

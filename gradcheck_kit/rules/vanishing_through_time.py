@@ -14,8 +14,13 @@ def vanishing_through_time(
 ) -> Iterator[Finding]:
     """Next to nothing of the gradient reaches the first steps of a recurrent layer: read backwards, it learns.
 
-    A run that learns as it is, at another rate or in more steps, is nothing: its signal comes late.
+    A run that learns as it is, at another rate or in more steps, is nothing: its signal comes late. A loop over a cell
+    in which the gradient stops at every step is a warning even then.
     """
+    cut = [layer for layer in time.layers if layer.cut]
+    if cut:
+        yield _cut(cut, training)
+        return
     worst, harm = time.worst, training.harm
     if not harm or worst.ratio >= ratio:
         return
@@ -44,8 +49,30 @@ def vanishing_through_time(
     )
 
 
+def _cut(cells: list[TimeGradient], training: Training) -> Finding:
+    """The gradient stops before the last step, and what came before it matters: something detaches the state."""
+    first = cells[0]
+    steps, harm = len(first.gradient_rms), training.harm
+    stop = f". {harm[0].upper()}{harm[1:]}." if harm else "."
+    return Finding(
+        where=first.layer,
+        message=f"{first.layer} ({first.layer_type}) runs {steps} times in a pass, and only the last call gets a "
+        f"gradient, though what the one before returns changes the loss{stop}",
+        evidence={"steps": steps},
+        fixes=(
+            f"Carry the state of {first.layer} from step to step as it is: no h.detach(), h.data or torch.tensor(h) "
+            "between the steps. A state that is kept between batches is detached once, before each batch.",
+        ),
+        severity=None if harm and not training.synthetic else "warning",
+        places=tuple(cell.layer for cell in cells),
+    )
+
+
 def _fixes(layer: TimeGradient, name: str) -> Iterator[str]:
-    if layer.layer_type == "RNN":
+    if layer.cell:
+        yield f"Make {name} carry its state: gates as in nn.GRUCell, or h + f(h, x) in place of f(h, x)."
+        yield "Start what multiplies the state with nn.init.orthogonal_, which keeps its size."
+    elif layer.layer_type == "RNN":
         yield f"Replace {name} by nn.GRU or nn.LSTM, whose gates carry a state and its gradient through time."
         yield f"Or start with nn.init.orthogonal_({name}.weight_hh_l0), which keeps the size of what it multiplies."
     else:

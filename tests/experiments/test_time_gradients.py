@@ -74,3 +74,88 @@ def test_learns_backwards_what_it_cannot_remember_forwards(probe_of):
     found = look_through_time(probe)
     assert found.turned_losses[-1] < 0.5 * found.turned_losses[0]
     assert not model.rnn._forward_pre_hooks
+
+
+# ---- loops over a cell ----
+
+
+class Loop(nn.Module):
+    """A cell with a linear layer in it, called step by step."""
+
+    def __init__(self, between=lambda h: h, read=lambda states: states[-1], width=8):
+        super().__init__()
+        self.cell, self.head = nn.ModuleDict({"mix": nn.Linear(3 + width, width)}), nn.Linear(width, 2)
+        self.between, self.read, self.width = between, read, width
+
+    def forward(self, x):
+        h, states = torch.zeros(len(x), self.width), []
+        for t in range(x.shape[1]):
+            h = torch.tanh(self.cell["mix"](torch.cat([x[:, t], self.between(h)], 1)))
+            states.append(h)
+        return self.head(self.read(states))
+
+
+def test_looks_through_a_loop_over_a_cell(probe_of):
+    (found,) = look(probe_of, Loop()).layers
+    assert (found.layer, found.layer_type, len(found.gradient_rms)) == ("cell.mix", "Linear", 30)
+    assert found.cell
+    assert not found.cut
+    assert found.gradient_rms[-1] == 1.0
+    assert found.ratio < 1e-3
+
+
+def test_takes_the_outermost_of_nested_modules(probe_of):
+    class Cells(Loop):
+        def __init__(self):
+            super().__init__()
+            self.gru = nn.Sequential(nn.Linear(11, 8), nn.Tanh())
+            self.cell = nn.ModuleDict({"mix": self.gru})
+            del self.gru
+
+    (found,) = look(probe_of, Cells()).layers
+    assert found.layer == "cell.mix"
+    assert found.layer_type == "Sequential"
+
+
+@pytest.mark.parametrize("between", [torch.Tensor.detach, lambda h: h.data, lambda h: torch.tensor(h.tolist())])
+def test_tells_a_state_that_is_detached_at_every_step(probe_of, between):
+    (found,) = look(probe_of, Loop(between)).layers
+    assert found.cut
+    assert found.gradient_rms == (0.0,) * 29 + (1.0,)
+
+
+def test_takes_no_loop_for_cut_whose_every_step_is_read(probe_of):
+    (found,) = look(probe_of, Loop(torch.Tensor.detach, read=lambda states: torch.stack(states).mean(0))).layers
+    assert not found.cut
+    assert found.ratio > 0.1
+
+
+def test_takes_no_loop_for_cut_whose_other_steps_nobody_uses(probe_of):
+    with pytest.raises(NotApplicable, match="no loop over a cell"):
+        look(probe_of, Loop(torch.zeros_like))
+
+
+def test_takes_no_loop_for_cut_that_runs_without_gradients_on_purpose(probe_of):
+    class Equilibrium(Loop):
+        """Finds its fixed point without gradients, and takes one step with them."""
+
+        def forward(self, x):
+            h = torch.zeros(len(x), self.width)
+            for t in range(x.shape[1]):
+                with torch.set_grad_enabled(t == x.shape[1] - 1):
+                    h = torch.tanh(self.cell["mix"](torch.cat([x[:, 0], h], 1)))
+            return self.head(h)
+
+    with pytest.raises(NotApplicable, match="no loop over a cell"):
+        look(probe_of, Equilibrium())
+
+
+def test_turns_the_input_of_a_model_that_loops_over_a_cell(probe_of):
+    torch.manual_seed(0)
+    model = Loop()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    probe = probe_of(model, train=first_step_decides(), loss_fn=nn.CrossEntropyLoss(), optimizer=optimizer, steps=40)
+    probe.facts = {Training: train(probe)}
+    found = look_through_time(probe)
+    assert found.worst.ratio < 1e-4
+    assert found.turned_losses[-1] < 0.5 * found.turned_losses[0]

@@ -64,3 +64,25 @@ def test_it_skips_a_run_that_learns_at_another_rate():
 
 def test_it_does_not_pass_poisoned_facts():
     assert judge(vanishing_through_time, poisoned(FORGETFUL), STUCK).status != "passed"
+
+
+CUT = time_gradient("cell", layer_type="GRUCell", gradient_rms=(0.0,) * 19 + (1.0,), cell=True, cut=True)
+
+
+def test_it_fails_a_loop_whose_state_is_detached_in_a_run_that_does_not_learn():
+    outcome = judge(vanishing_through_time, time_gradients(CUT), STUCK)
+    assert outcome.status == "failed"
+    (finding,) = outcome.findings
+    assert finding.where == "cell"
+    assert finding.message.startswith("cell (GRUCell) runs 20 times in a pass, and only the last call gets a gradient")
+    assert "no h.detach()" in finding.fixes[0]
+
+
+def test_it_warns_of_a_loop_whose_state_is_detached_in_a_run_that_learns():
+    assert judge(vanishing_through_time, time_gradients(CUT), training()).status == "warned"
+
+
+def test_it_advises_a_cell_to_carry_its_state():
+    cell = time_gradient("cell", first=1e-7, layer_type="Cell", cell=True)
+    (finding,) = apply(vanishing_through_time, time_gradients(cell, turned_losses=falling(end=0.3)), STUCK)
+    assert finding.fixes[0].startswith("Make cell carry its state")
