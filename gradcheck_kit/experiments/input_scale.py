@@ -27,7 +27,7 @@ from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
 BATCHES = 2
 MOST_LISTED = 8
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-LAYERS = (nn.Linear, *CONVOLUTIONS, nn.RNNBase)
+LAYERS = (nn.Linear, *CONVOLUTIONS, nn.RNNBase, nn.RNNCellBase)
 
 
 class _Seen(Exception):  # noqa: N818  # no error: it ends a forward pass that has shown what it was to show

@@ -29,6 +29,8 @@ def no_gradient(training: Training, wiring: Wiring | None) -> Iterator[Finding]:
     resting = [p for p in without if _rests(p, training)]
     useless = {p.name for p in wiring.parameters if p.matters is False} if wiring is not None else set()
     loose = [p for p in without if p not in resting and p.name in useless and not _beside_a_used_weight(p, training)]
+    ends = {p.name for p in loose if _ends_its_series(p, training)}
+    loose = [p for p in loose if p.name not in ends]
     zero = [p for p in loose if any(g is not None for g in p.gradient_rms)]
     if not _flows_around(training, zero):  # all that comes before them is cut off as well
         loose = [p for p in loose if p not in zero]
@@ -96,6 +98,39 @@ def _beside_a_used_weight(parameter: ParameterRecord, training: Training) -> boo
     return not parameter.is_weight and any(
         p.layer == parameter.layer and p.is_weight and any(p.gradient_rms) for p in training.parameters
     )
+
+
+def _ends_its_series(parameter: ParameterRecord, training: Training) -> bool:
+    """It hands on to a next block, and this is the last: the blocks before learn it, and others of this block do.
+
+    The last backcast of N-BEATS and the last residual convolution of WaveNet are so. Blocks may be kept in several
+    lists, `residual.3` and `skip.3`: then they run in turn.
+    """
+    named = {p.name: p for p in training.parameters}
+    live = {name: p for name, p in named.items() if p.trainable and any(p.gradient_rms)}
+    for prefix, index, own in _numbered(parameter.name):
+        before = live.get(f"{prefix}{index - 1}{own}")
+        if before is None or f"{prefix}{index + 1}{own}" in named:
+            continue
+        if any(name.startswith(f"{prefix}{index}.") for name in live):
+            return True
+        for name, other in live.items():
+            for beside, number, rest in _numbered(name):
+                previous = live.get(f"{beside}{index - 1}{rest}")
+                orders = [
+                    p.order for p in (before, previous, parameter, other) if p is not None and p.order is not None
+                ]
+                if number == index and len(orders) == 4 and max(orders[:2]) < min(orders[2:]):
+                    return True
+    return False
+
+
+def _numbered(name: str) -> Iterator[tuple[str, int, str]]:
+    """For each number in a dotted name what comes before it, the number, and what comes after it."""
+    parts = name.split(".")
+    for place, part in enumerate(parts):
+        if part.isdigit():
+            yield "".join(f"{p}." for p in parts[:place]), int(part), "".join(f".{p}" for p in parts[place + 1 :])
 
 
 def _has_busy_twin(parameter: ParameterRecord, busy: list[ParameterRecord]) -> bool:

@@ -64,6 +64,55 @@ def test_it_names_a_single_parameter_in_the_model_itself():
     assert "parameter scale gets no gradient" in finding.message
 
 
+# ---- the last of a series ----
+
+
+def series(*names, unused, blocks=3):
+    """Blocks of the layers, one after the other; the loss is the same whatever values `unused` has."""
+    parameters = [
+        (without if name.format(i) == unused else parameter)(f"{name.format(i)}.weight", order=i * len(names) + k)
+        for i in range(blocks)
+        for k, name in enumerate(names)
+    ]
+    wired = tuple(
+        wired_parameter(p.name, matters=False if p.layer == unused else None, gradient="none") for p in parameters
+    )
+    return run(*parameters), wiring(parameters=wired)
+
+
+@pytest.mark.parametrize(
+    ("names", "unused"),
+    [
+        (("blocks.{}.backcast", "blocks.{}.forecast"), "blocks.2.backcast"),  # N-BEATS
+        (("stacks.0.blocks.{}.back", "stacks.0.blocks.{}.fore"), "stacks.0.blocks.2.back"),
+        (("residual.{}", "skip.{}"), "residual.2"),  # WaveNet
+    ],
+)
+def test_it_passes_the_last_of_a_series_that_hands_on_to_a_next_block(names, unused):
+    assert apply(no_gradient, *series(*names, unused=unused)) == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "unused"),
+    [
+        (("blocks.{}.backcast", "blocks.{}.forecast"), "blocks.1.backcast"),  # not the last
+        (("layers.{}",), "layers.2"),  # nothing of its block learns
+        (("only", "blocks.{}.forecast"), "only"),
+    ],
+)
+def test_it_warns_of_what_nobody_reads_elsewhere(names, unused):
+    (finding,) = apply(no_gradient, *series(*names, unused=unused))
+    assert finding.where == unused
+    assert finding.severity == "warning"
+
+
+def test_it_warns_of_the_last_encoder_that_no_decoder_reads():
+    training_, wired = series("layer.{}", unused="layer.2")
+    decoders = tuple(parameter(f"decoder.{i}.weight", order=3 + i) for i in range(3))
+    (finding,) = apply(no_gradient, replace(training_, parameters=(*training_.parameters, *decoders)), wired)
+    assert finding.where == "layer.2"
+
+
 # ---- a gradient of zero ----
 
 
