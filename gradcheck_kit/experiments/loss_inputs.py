@@ -9,7 +9,7 @@ from __future__ import annotations
 import linecache
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -33,7 +33,9 @@ MOST = 1 << 20  # values of one tensor that are looked at: a language model's lo
 RANGES = {
     "softmax": (0.0, 1.0), "sigmoid": (0.0, 1.0), "hardsigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0),
     "relu": (0.0, math.inf), "softplus": (0.0, math.inf), "log_softmax": (-math.inf, 0.0),
+    "cosine": (-1.0, 1.0),
 }  # fmt: skip
+_PRODUCTS = {"linear", "matmul", "__matmul__", "mm", "bmm"}
 # Judged wherever they are called, since a model may bring its own loss; the others only of what a model returned.
 _LOSSES = {"cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "kl_div"}
 _DIFFERENCES = {"sub", "__sub__", "__rsub__", "rsub"}
@@ -74,6 +76,7 @@ class _LossWatch(TorchFunctionMode):
         self._beside_the_model = {*_NORMALIZING, *_COMPARING} - (_DIFFERENCES if whole_step else set())
         self.seen: list[_Seen] = []
         self.places: dict[Any, str] = {}  # of activations, by node
+        self.cosines: set[Any] = set()  # nodes of products of vectors of length 1
         self._wanted = tensors(wanted)  # what predictions may be compared with, in whatever shape
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -85,6 +88,9 @@ class _LossWatch(TorchFunctionMode):
         with torch._C.DisableTorchFunction():  # noqa: SLF001
             if name.rstrip("_") in RANGES and result.grad_fn is not None:
                 self.places[result.grad_fn] = self._place(name.rstrip("_"))
+            if result.grad_fn is not None and (name == "cosine_similarity" or _multiplies_units(name, args, kwargs)):
+                self.cosines.add(result.grad_fn)
+                self.places[result.grad_fn] = self._place("cosine")
             if name in _KEEPS_VALUES and args and any(args[0] is t for t in self._wanted):
                 self._wanted.append(result)
             if name in _LOSSES or (not self.stack.running and name in self._beside_the_model):
@@ -117,6 +123,25 @@ class _LossWatch(TorchFunctionMode):
             self.seen.append(_Seen(name, _users_line(), prediction, target, dim, weighted, result))
 
 
+def _multiplies_units(name: str, args: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether it is a product of vectors that all have length 1: cosines."""
+    if name not in _PRODUCTS or len(args) < 2 or len(args) > 2 or kwargs.get("bias") is not None:
+        return False
+    left, right = args
+    if not isinstance(left, Tensor) or not isinstance(right, Tensor) or left.ndim < 2 or right.ndim < 2:
+        return False
+    return _units(left) and _units(right if name == "linear" else right.mT)
+
+
+def _units(rows: Tensor) -> bool:
+    rows = rows.detach().reshape(-1, rows.shape[-1])
+    if not rows.is_floating_point() or rows.shape[1] < 2 or not len(rows):
+        return False
+    tolerance = 2e-2 if rows.dtype in (torch.float16, torch.bfloat16) else 1e-4
+    # one first: of most products that is enough to see
+    return all(_near(torch.linalg.vector_norm(some, dim=1), 1.0, tolerance) for some in (rows[:1], rows))
+
+
 def _users_line() -> str:
     """Where the user's code called torch: "model.py:31"; "" where the probe did, calling a loss that is a module."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # inspect.stack() reads every file on the way
@@ -130,9 +155,9 @@ def _users_line() -> str:
     return ""
 
 
-def _judged(seen: _Seen, wanted: Tensor | None, slope: Tensor, places: dict[Any, str]) -> LossInput:
+def _judged(seen: _Seen, wanted: Tensor | None, slope: Tensor, watch: _LossWatch) -> LossInput:
     """What the operation was given, where `slope` is the loss's with respect to its result: where 0, it is masked."""
-    activation, node = made_by(seen.prediction)
+    activation, node = made_by(seen.prediction, watch.cosines)
     values, dim = _some(seen.prediction, seen.dim), seen.dim
     tolerance = 2e-2 if seen.prediction.dtype in (torch.float16, torch.bfloat16) else 1e-4
     own = _own_classes(activation, node)
@@ -146,7 +171,7 @@ def _judged(seen: _Seen, wanted: Tensor | None, slope: Tensor, places: dict[Any,
         source=seen.source,
         shape=tuple(seen.prediction.shape),
         activation=activation,
-        activation_at=places.get(node, activation),
+        activation_at=watch.places.get(node, activation),
         classes=own if own is not None else None if dim is None else seen.prediction.shape[dim],
         normalized=dim is not None and float(values.min()) >= -tolerance and _near(values.sum(dim), 1.0, tolerance),
         log_normalized=dim is not None and _near(values.logsumexp(dim), 0.0, tolerance),
@@ -180,10 +205,15 @@ def _some(tensor: Tensor, dim: int | None) -> Tensor:
     return tensor.cpu().double()
 
 
-def made_by(tensor: Tensor) -> tuple[str, Any]:
-    """The activation function whose values a tensor holds, in whatever shape, and its node in autograd's graph."""
+def made_by(tensor: Tensor, cosines: Collection[Any] = ()) -> tuple[str, Any]:
+    """The activation function whose values a tensor holds, in whatever shape, and its node in autograd's graph.
+
+    Of the nodes that are known to compute cosines the name is "cosine".
+    """
     node: Any = tensor.grad_fn
     while node is not None:
+        if node in cosines:
+            return "cosine", node
         kind = node.name().removesuffix("0").rstrip("0123456789").removesuffix("Backward")
         function = {
             "LogSoftmax": "log_softmax", "Softmax": "softmax", "Sigmoid": "sigmoid", "Hardsigmoid": "hardsigmoid",
@@ -262,7 +292,7 @@ def _pass(work: Workspace, batch: Any, *, made_up: bool) -> list[LossInput]:
             return []
         slopes = torch.autograd.grad(loss, [seen.result for seen in watch.seen], retain_graph=True, allow_unused=True)
         return [
-            _judged(seen, None if made_up else seen.target, slope, watch.places)
+            _judged(seen, None if made_up else seen.target, slope, watch)
             for seen, slope in zip(watch.seen, slopes, strict=True)
             if slope is not None  # else the loss does not depend on it
         ]

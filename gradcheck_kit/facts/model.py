@@ -15,7 +15,7 @@ class LossInput:
     operation: str  # "cross_entropy", "mse_loss", ...; or "log_softmax", "sigmoid", ... applied to the model's output
     source: str  # "train.py:31" when the user's own code calls it, else ""
     shape: tuple[int, ...]
-    activation: str  # the function that made the prediction, whatever its weights: "softmax", "relu", ...; "": no known
+    activation: str  # what made the prediction, whatever its weights: "softmax", "relu", "cosine", ...; "": no known
     activation_at: str  # how a person would point at that: "5" or "softmax in forward (model.py:31)"
     classes: int | None  # the size of the dimension over which it is, or is to be, normalised
     normalized: bool  # no value is negative, and they sum to one over the classes

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from gradcheck_kit.facts import LossInput, LossInputs, Training
 from gradcheck_kit.rule import Finding, Skip, rule
 
-LARGEST_GAP = {"sigmoid": 1.0, "hardsigmoid": 1.0, "tanh": 2.0}  # between two outputs
+LARGEST_GAP = {"sigmoid": 1.0, "hardsigmoid": 1.0, "tanh": 2.0, "cosine": 2.0}  # between two outputs
 RANGE = {
     "sigmoid": "between 0 and 1", "hardsigmoid": "between 0 and 1", "softmax": "between 0 and 1",
     "tanh": "between -1 and 1", "relu": "never negative", "softplus": "never negative",
-    "log_softmax": "never positive",
+    "log_softmax": "never positive", "cosine": "between -1 and 1",
 }  # fmt: skip
 
 
@@ -118,13 +118,18 @@ def _no_logits(one: LossInput, harm: str) -> Finding | None:
     gap, classes = LARGEST_GAP.get(one.activation), one.classes or 0
     if gap is not None:
         floor, chance = math.log1p((classes - 1) * math.exp(-gap)), math.log(classes)
+        cosines = one.activation == "cosine"
+        given = f"cosines ({one.activation_at})" if cosines else f"the output of {_named(one)}"
         return _finding(
             one,
-            f"{_call(one)} takes logits of any size and is given the output of {_named(one)}, which is "
+            f"{_call(one)} takes logits of any size and is given {given}, {'which are' if cosines else 'which is'} "
             f"{RANGE[one.activation]}: "
             f"with {classes} classes no output brings the loss below {floor:.3g} (a guess has {chance:.3g}).",
             {"activation": one.activation, "classes": classes, "floor": floor, "chance": chance},
-            f"Remove {_named(one)} from the model, so that it returns logits.",
+            "Multiply the cosines by 10 to 30, or by a learned scale: logits = cosines * log_scale.exp()."
+            if cosines
+            else f"Remove {_named(one)} from the model, so that it returns logits.",
+            warning=cosines and not harm,  # which is the largest they tell all the same
         )
     if one.activation == "relu":
         return _finding(

@@ -44,6 +44,38 @@ class Functional(nn.Module):
         return self.function(self.head(x))
 
 
+class Cosines(nn.Module):
+    """Scores that are cosines with a prototype of each class, times a factor."""
+
+    def __init__(self, product, factor=None, normalize=F.normalize):
+        super().__init__()
+        self.prototypes, self.product, self.factor = nn.Parameter(torch.randn(4, 10)), product, factor
+        self.normalize = normalize
+
+    def forward(self, x):
+        scores = self.product(self.normalize(x), F.normalize(self.prototypes))
+        return scores if self.factor is None else self.factor * scores
+
+
+def compared(x, prototypes):
+    return F.cosine_similarity(x[:, None], prototypes, dim=-1)
+
+
+@pytest.mark.parametrize("product", [F.linear, lambda x, w: x @ w.T, lambda x, w: torch.mm(x, w.t()), compared])
+def test_knows_cosines_in_the_place_of_logits(product, probe_of):
+    (one,) = inputs(probe_of, Cosines(product), nn.CrossEntropyLoss()).inputs
+    assert one.activation == "cosine"
+    assert one.activation_at.startswith("cosine in forward (test_loss_inputs.py:")
+
+
+@pytest.mark.parametrize(
+    "model", [Cosines(F.linear, 10.0), Cosines(F.linear, normalize=lambda x: x), Cosines(F.linear, torch.ones(()))]
+)
+def test_takes_nothing_for_cosines_that_is_scaled_or_not_normalised(model, probe_of):
+    (one,) = inputs(probe_of, model, nn.CrossEntropyLoss()).inputs
+    assert one.activation == ""
+
+
 @pytest.mark.parametrize(
     ("model", "where"),
     [

@@ -28,6 +28,16 @@ def test_it_says_what_a_bounded_output_costs_as_logits(function, gap):
     assert finding.fixes == (f"Remove {function} in 5 from the model, so that it returns logits.",)
 
 
+def test_it_warns_of_cosines_without_a_factor_and_fails_them_with_harm():
+    facts = given(activation="cosine", activation_at="cosine in head (model.py:31)")
+    finding = said(facts, training())
+    assert finding.severity == "warning"
+    assert "is given cosines (cosine in head (model.py:31)), which are between -1 and 1" in finding.message
+    assert "below 0.797" in finding.message
+    assert finding.fixes[0].startswith("Multiply the cosines by 10 to 30")
+    assert said(facts, training(losses=flat())).severity is None
+
+
 def test_it_warns_of_a_relu_before_cross_entropy_and_fails_it_with_harm():
     facts = given(activation="relu", activation_at="5")
     assert said(facts).severity == "warning"
