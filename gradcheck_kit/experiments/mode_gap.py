@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.experiments.evaluation import load_trained
@@ -17,12 +17,14 @@ from gradcheck_kit.target.workspace import Workspace, workspace
 
 BATCHES = 8
 AVERAGED = 32  # batches, which are small where it matters
+ROUNDS = 8  # over them, for layers whose momentum is not known: one of 0.01 is within 8 % then
 
 
 def compare_modes(probe: Probe) -> ModeGap:
     """The loss of training batches, normalised by the batch, by running statistics, and by averages taken anew.
 
-    Everything but the normalisation is in evaluation mode each time, so that Dropout makes no difference.
+    The layers are torch's; where there are none, those of the user's own that hold buffers. Everything but the
+    normalisation is in evaluation mode each time, so that Dropout makes no difference.
     """
     prepared = probe.prepared
     if prepared.task.training_step is not None:
@@ -31,15 +33,10 @@ def compare_modes(probe: Probe) -> ModeGap:
         raise NotApplicable("the data is made up")
     if probe.trained is None:
         raise NotApplicable("the model was not trained first")
-    kinds = nn.modules.batchnorm._NormBase  # noqa: SLF001  # the common base has no public name
-    if not any(isinstance(module, kinds) for module in prepared.model.modules()):
-        raise NotApplicable("no layer that is trained has running statistics")
     with workspace(prepared, seed=prepared.settings.seed) as work:
-        norms = {
-            name: module
-            for name, module in named_modules(work.model)
-            if isinstance(module, kinds) and module.training and module.running_mean is not None
-        }
+        norms = _norms(work.model)
+        own = not norms
+        norms = norms or _own_norms(work.model)
         if not norms:
             raise NotApplicable("no layer that is trained has running statistics")
         load_trained(work, probe)
@@ -47,24 +44,59 @@ def compare_modes(probe: Probe) -> ModeGap:
         if len(batches) < BATCHES:
             raise NotApplicable(f"an epoch has fewer than {BATCHES} batches")
         work.model.eval()
-        still = tuple(name for name, norm in norms.items() if norm.momentum == 0)
         try:
             by_running = _losses(work, batches[:BATCHES])
+            before = {name: _statistics(norm) for name, norm in norms.items()}
             for norm in norms.values():
                 norm.train()
             by_batch = _losses(work, batches[:BATCHES])
-            for norm in norms.values():
-                norm.reset_running_stats()
-                norm.momentum = None  # a plain average
-            _losses(work, batches)
-            work.model.eval()
-            by_average = _losses(work, batches[:BATCHES])
+            still = tuple(
+                name
+                for name, norm in norms.items()
+                if (all(map(torch.equal, before[name], _statistics(norm))) if own else norm.momentum == 0)
+            )
+            worse = all(b < r for b, r in zip(by_batch, by_running, strict=True))
+            # Most buffers that people keep are no statistics, and make no difference.
+            by_average = _averaged_anew(work, norms, batches, own=own) if worse or not own else by_running
         except Exception as error:  # a model may return its loss in training mode only
             raise NotApplicable("the loss cannot be computed in evaluation mode") from error
     first = next(iter(norms.values()))
     return ModeGap(
-        tuple(norms), type(first).__name__, batch_size_of(batches[0]) or 1, by_batch, by_running, by_average, still
+        tuple(norms), type(first).__name__, batch_size_of(batches[0]) or 1, by_batch, by_running, by_average, still, own
     )
+
+
+def _norms(model: nn.Module) -> dict[str, nn.Module]:
+    """Layers of torch's that normalise by the batch in training mode and by running statistics in evaluation mode."""
+    kinds = nn.modules.batchnorm._NormBase  # noqa: SLF001  # the common base has no public name
+    named = named_modules(model)
+    return {n: m for n, m in named if isinstance(m, kinds) and m.training and m.running_mean is not None}
+
+
+def _own_norms(model: nn.Module) -> dict[str, nn.Module]:
+    """Layers of the user's own making that may do likewise: they keep numbers that are no parameters."""
+    return {
+        name: module
+        for name, module in named_modules(model)
+        if name and module.training and not type(module).__module__.startswith("torch.")
+        and not any(True for _ in module.children()) and _statistics(module)
+    }  # fmt: skip
+
+
+def _statistics(module: nn.Module) -> list[Tensor]:
+    return [buffer.clone() for buffer in module.buffers(recurse=False) if buffer.is_floating_point()]
+
+
+def _averaged_anew(work: Workspace, norms: dict[str, nn.Module], batches: list[Any], *, own: bool) -> tuple[float, ...]:
+    """The losses of the first batches by statistics of many; those of the user's own layers follow as they do."""
+    for norm in norms.values():
+        if isinstance(norm, nn.modules.batchnorm._NormBase):  # noqa: SLF001  # as above
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain average
+    for _ in range(ROUNDS if own else 1):
+        _losses(work, batches)
+    work.model.eval()
+    return _losses(work, batches[:BATCHES])
 
 
 def _losses(work: Workspace, batches: list[Any]) -> tuple[float, ...]:

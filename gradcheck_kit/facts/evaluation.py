@@ -80,7 +80,8 @@ class ModeGap:
     by_batch: tuple[float, ...]  # loss per training batch, normalised by that batch, as in training
     by_running: tuple[float, ...]  # by the running statistics that training left
     by_average: tuple[float, ...]  # by statistics averaged anew over training batches
-    still: tuple[str, ...] = ()  # of the layers, those whose momentum of 0 keeps running statistics where they are
+    still: tuple[str, ...] = ()  # of the layers, those whose running statistics never move, as with a momentum of 0
+    own: bool = False  # the layers are of the user's own making
 
 
 @dataclass(frozen=True, slots=True)

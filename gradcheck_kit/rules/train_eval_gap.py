@@ -34,9 +34,10 @@ def train_eval_gap(gap: ModeGap, training: Training, *, ratio: float = 1.5) -> I
     if not (worse and after > ratio * before and after - before > 0.2 * scale):
         return
     places = listed((name or "the model" for name in gap.still or gap.layers), 5)
-    why = ": momentum=0 keeps the running statistics where they started."
-    why = why if gap.still else ", though the running statistics were averaged anew."
-    small = gap.samples < 16
+    why = ", though the running statistics were averaged anew."
+    if gap.still:
+        keeps = "forward leaves its buffers" if gap.own else "momentum=0 keeps the running statistics"
+        why = f": {keeps} where they started."
     yield Finding(
         where=(gap.still or gap.layers)[0] or "model",
         places=tuple(name or "model" for name in gap.still or gap.layers),
@@ -44,13 +45,29 @@ def train_eval_gap(gap: ModeGap, training: Training, *, ratio: float = 1.5) -> I
         f"({gap.layer_type}) in training mode and {after:.3g} in evaluation mode, {after / before:.1f} times as much "
         f"(up to {ratio:g} is healthy){why}",
         evidence={"train": before, "eval": after, "ratio": after / before, "limit": ratio, "samples": gap.samples},
-        fixes=(
-            f"Leave out momentum=0 in {places}: torch's default is 0.1, the share of the newest batch."
-            if gap.still
-            else f"Use larger batches than {gap.samples}, or GroupNorm or LayerNorm in place of {gap.layer_type}: the "
+        fixes=(_fix(gap, places),),
+    )
+
+
+def _fix(gap: ModeGap, places: str) -> str:
+    if gap.own and gap.still:
+        return (
+            f"Move the statistics of {places} in forward while self.training is set: "
+            "self.running_mean.lerp_(mean.detach(), 0.1), and the variance likewise."
+        )
+    if gap.own:
+        return (
+            f"Compare what the forward of {places} does while self.training is set and when it is not: both must "
+            "normalise by the same quantities."
+        )
+    if gap.still:
+        return f"Leave out momentum=0 in {places}: torch's default is 0.1, the share of the newest batch."
+    if gap.samples < 16:
+        return (
+            f"Use larger batches than {gap.samples}, or GroupNorm or LayerNorm in place of {gap.layer_type}: the "
             "statistics of so few samples are noise that the model has learned to use."
-            if small
-            else f"Look at what passes through {places}: inputs of different kinds, or batches of one kind each, need "
-            "a norm of their own, or GroupNorm or LayerNorm, which do not mix samples.",
-        ),
+        )
+    return (
+        f"Look at what passes through {places}: inputs of different kinds, or batches of one kind each, need a norm of "
+        "their own, or GroupNorm or LayerNorm, which do not mix samples."
     )

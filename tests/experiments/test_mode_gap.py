@@ -39,6 +39,53 @@ def test_sees_what_batches_of_two_cost(probe_of, blobs):
     assert fmean(found.by_average) != pytest.approx(fmean(found.by_batch), rel=0.2)
 
 
+class OwnNorm(nn.Module):
+    """Batch normalisation by hand, that moves its statistics by a share of the newest batch."""
+
+    def __init__(self, width, share):
+        super().__init__()
+        self.share = share
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+
+    def forward(self, x):
+        mean, variance = self.mean, self.variance
+        if self.training:
+            mean, variance = x.mean(0), x.var(0, unbiased=False)
+            if self.share:
+                self.mean.lerp_(mean.detach(), self.share)
+                self.variance.lerp_(variance.detach(), self.share)
+        return (x - mean) / (variance + 1e-5).sqrt()
+
+
+def test_sees_a_norm_of_the_users_own_that_never_moves_its_statistics(probe_of, blobs):
+    data = [(5 + 3 * x, y) for x, y in blobs(n=512, batch=64)]
+    found = compared(probe_of(normed(OwnNorm(16, 0)), train=data, lr=0.01, steps=40))
+    assert (found.layers, found.layer_type, found.still, found.own) == (("1",), "OwnNorm", ("1",), True)
+    assert fmean(found.by_running) > 2 * fmean(found.by_batch)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1])
+def test_lets_a_norm_of_the_users_own_catch_up(probe_of, blobs, share):
+    data = [(5 + 3 * x, y) for x, y in blobs(n=512, batch=64)]
+    found = compared(probe_of(normed(OwnNorm(16, share)), train=data, lr=0.01, steps=40))
+    assert (found.still, found.own) == ((), True)
+    assert fmean(found.by_average) < 1.3 * fmean(found.by_batch)
+
+
+def test_makes_no_more_passes_for_buffers_that_are_no_statistics(probe_of, blobs):
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("table", torch.randn(16))
+
+        def forward(self, x):
+            return x + self.table
+
+    found = compared(probe_of(normed(Positions()), train=blobs(n=512, batch=64), lr=0.01, steps=40))
+    assert found.by_average == found.by_running == found.by_batch
+
+
 def test_is_not_made_without_a_layer_that_has_running_statistics(probe_of, blobs):
     for model in (nn.Linear(4, 2), normed(nn.BatchNorm1d(16, track_running_stats=False)), normed(nn.LayerNorm(16))):
         with pytest.raises(NotApplicable, match="running statistics"):

@@ -34,6 +34,18 @@ def test_it_names_a_momentum_that_keeps_statistics_from_moving():
     assert finding.fixes[0].startswith("Leave out momentum=0 in 4: torch's default is 0.1")
 
 
+def test_it_names_a_norm_of_the_users_own_that_never_moves_its_statistics():
+    (finding,) = apply(train_eval_gap, mode_gap(by_running=(9.0,) * 8, still=("4",), own=True), training())
+    assert finding.where == "4"
+    assert finding.message.endswith(": forward leaves its buffers where they started.")
+    assert finding.fixes[0].startswith("Move the statistics of 4 in forward while self.training is set")
+
+
+def test_it_has_both_ways_of_a_norm_of_the_users_own_compared():
+    (finding,) = apply(train_eval_gap, mode_gap(by_average=WORSE, own=True), training())
+    assert finding.fixes[0].startswith("Compare what the forward of 1 and 4 does while self.training is set")
+
+
 def test_it_passes_running_statistics_that_lag_behind():
     assert apply(train_eval_gap, mode_gap(by_running=(9.0,) * 8), training()) == ()
 
