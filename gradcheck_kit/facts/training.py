@@ -177,6 +177,13 @@ class Training:
         return down and not (self.at_chance and self._near_chance_from_the_start)
 
     @property
+    def _falls_on(self) -> bool:
+        """The second half of the run still falls, by more than what draws ever nearer to a constant prediction's."""
+        late = self.losses[len(self.losses) // 2 :]
+        fall = (middle(late[: max(1, len(late) // 2)]) or 0.0) - self.last_loss
+        return self.trend(0.5) < -1.64 and not fall < 0.01 * abs(self.constant_loss or 0.0)
+
+    @property
     def harm(self) -> str:
         """Why this run did not learn, as the end of a sentence; "" when it did.
 
@@ -200,7 +207,7 @@ class Training:
             return f"the loss did not fall: {self.first_loss:.3g} at the start, {self.last_loss:.3g} at the end"
         # Coming down to chance from far above is progress; wandering about it is none, whichever way it goes.
         never_left = chance is not None and self.last_loss >= 0.98 * chance and self._near_chance_from_the_start
-        moving = self.trend(0.5) < -1.64 or self._came_down_in_few_steps
+        moving = self._falls_on or self._came_down_in_few_steps
         if self.at_chance and (never_left or not moving):
             return (
                 f"the loss stays at {self.last_loss:.3g}, no better than always predicting "

@@ -4,16 +4,24 @@ import math
 from collections.abc import Iterator
 from statistics import median, quantiles
 
-from gradcheck_kit.facts import Training
+from gradcheck_kit.facts import TimeGradient, TimeGradients, Training
 from gradcheck_kit.rule import Bar, Finding, Severity, Skip, listed, rule
 
+EXPLODES = 1000.0  # from the last step of a sequence to the first: what a learning rate can no longer make good
+SYMPTOMS = ("GK104", "GK106", "GK205", "GK301", "GK601", "GK606")
 
-@rule("GK102", needs=(Training,), explains=("GK104", "GK106", "GK205", "GK301", "GK601", "GK606"))
-def exploding_gradient(training: Training, *, ratio: float = 70.0) -> Iterator[Finding]:
+
+@rule("GK102", needs=(Training,), uses=(TimeGradients,), explains=SYMPTOMS)
+def exploding_gradient(training: Training, time: TimeGradients | None, *, ratio: float = 70.0) -> Iterator[Finding]:
     """The gradient grows from the last layers to the first, or from step to step, and the run does not learn.
 
-    Healthy networks with BatchNorm reach first/last ratios near 100, so that growth alone is no finding.
+    Healthy networks with BatchNorm reach first/last ratios near 100, so that growth alone is no finding. Backwards
+    through the steps of a recurrent layer it is told from `EXPLODES` times on.
     """
+    longest = max(time.layers, key=lambda layer: layer.ratio) if time is not None else None
+    if longest is not None and longest.ratio > EXPLODES and training.harm and training.long_enough:
+        yield _through_time(longest, training)
+        return
     totals = _totals(training)
     if not totals and training.gradient_ratio_at_start is None:
         raise Skip("no finite gradient was recorded (see non-finite)")
@@ -59,6 +67,26 @@ def exploding_gradient(training: Training, *, ratio: float = 70.0) -> Iterator[F
     severity: Severity | None = "warning" if early else None
     # Whether it grows over depth or over steps, it is the whole model's, and chance may decide which shows.
     yield Finding(where, message, evidence, tuple(fixes), severity, bars, places=("",))
+
+
+def _through_time(layer: TimeGradient, training: Training) -> Finding:
+    name, steps = layer.layer or "the model", len(layer.gradient_rms)
+    chosen = sorted({round(k * (steps - 1) / 9) for k in range(10)})
+    return Finding(
+        where=layer.layer,
+        message=f"Before the first update the gradient at the first of {steps} steps of {name} ({layer.layer_type}) is "
+        f"{layer.ratio:.2g} times that at the last; up to {EXPLODES:g} is healthy. Every step multiplies it, and "
+        f"{training.harm}.",
+        evidence={"ratio": layer.ratio, "steps": steps, "limit": EXPLODES},
+        fixes=(
+            f"Start what multiplies the state of {name} with nn.init.orthogonal_(weight), which keeps its size."
+            if layer.cell
+            else f"Start with nn.init.orthogonal_({name}.weight_hh_l0), which keeps the size of what it multiplies.",
+            _clip(_totals(training)),
+        ),
+        profile=tuple(Bar(f"step {i + 1}", layer.layer_type, layer.gradient_rms[i]) for i in chosen),
+        places=("",),
+    )
 
 
 def _initialiser(training: Training, layers: list[str]) -> str:

@@ -4,18 +4,18 @@ import math
 from collections.abc import Iterator
 from statistics import median
 
-from gradcheck_kit.facts import LearningRateResponse, RateTrial, Training
+from gradcheck_kit.facts import LearningRateResponse, RateTrial, TimeGradients, Training
 from gradcheck_kit.rule import Finding, Skip, rule
 
 
 @rule(
     "GK203",
     needs=(Training,),
-    uses=(LearningRateResponse,),
+    uses=(LearningRateResponse, TimeGradients),
     explains=("GK101", "GK102", "GK104", "GK105", "GK106", "GK202", "GK205", "GK601", "GK606"),
 )
 def learning_rate_too_high(
-    training: Training, response: LearningRateResponse | None, *, ratio: float = 0.1
+    training: Training, response: LearningRateResponse | None, time: TimeGradients | None, *, ratio: float = 0.1
 ) -> Iterator[Finding]:
     """The run does not learn, and the same steps with a smaller learning rate do.
 
@@ -37,7 +37,8 @@ def learning_rate_too_high(
         if response is not None and first is not None and not first <= ratio:
             yield from _far_from_best(training, response, first, ratio)
         return
-    if training.gradient_ratio_at_start is not None and training.gradient_ratio_at_start > 1000:
+    through_time = max((layer.ratio for layer in time.layers), default=0.0) if time is not None else 0.0
+    if (training.gradient_ratio_at_start or 0.0) > 1000 or through_time > 1000:
         raise Skip("the gradient explodes before the first update (see exploding-gradient)")
     if training.non_finite is not None and training.non_finite.step == 0:
         raise Skip("the first step is not finite before any update (see non-finite)")

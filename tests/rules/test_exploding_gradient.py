@@ -4,7 +4,18 @@ import pytest
 
 from gradcheck_kit.rule import Skip
 from gradcheck_kit.rules.exploding_gradient import exploding_gradient
-from gradcheck_kit.testing import RECORDED, apply, falling, flat, judge, poisoned, stack, training
+from gradcheck_kit.testing import (
+    RECORDED,
+    apply,
+    falling,
+    flat,
+    judge,
+    poisoned,
+    stack,
+    time_gradient,
+    time_gradients,
+    training,
+)
 
 GROWING_DOWN = [1e3, 1.0, 1e-2]
 RISING = tuple(10 ** (-3 + 6 * i / (RECORDED - 1)) for i in range(RECORDED))
@@ -133,3 +144,26 @@ def test_it_only_warns_where_a_few_steps_at_a_rate_that_nobody_chose_went_up():
     assert judge(exploding_gradient, stuck(GROWING_DOWN, losses=rising, optimizer_given=False)).status == "warned"
     assert judge(exploding_gradient, stuck(GROWING_DOWN, losses=rising)).status == "failed"
     assert judge(exploding_gradient, stuck(GROWING_DOWN, optimizer_given=False)).status == "failed"
+
+
+# ---- through time ----
+
+DOUBLING = time_gradients(time_gradient("rnn", first=2.0**19))
+
+
+def test_it_finds_a_recurrent_layer_whose_every_step_multiplies_the_gradient():
+    (finding,) = apply(exploding_gradient, training(losses=flat()), DOUBLING)
+    assert finding.where == "rnn"
+    assert finding.message.startswith(
+        "Before the first update the gradient at the first of 20 steps of rnn (RNN) is 5.2"
+    )
+    assert finding.evidence["limit"] == 1000
+    assert finding.fixes[0].startswith("Start with nn.init.orthogonal_(rnn.weight_hh_l0)")
+    assert [bar.place for bar in finding.profile][::9] == ["step 1", "step 20"]
+
+
+@pytest.mark.parametrize(
+    ("run", "time"), [(training(), DOUBLING), (training(losses=flat()), time_gradients(time_gradient(first=100.0)))]
+)
+def test_it_passes_growth_through_time_that_does_no_harm_or_is_small(run, time):
+    assert apply(exploding_gradient, run, time) == ()

@@ -18,6 +18,8 @@ from gradcheck_kit.testing import (
     parameter,
     poisoned,
     stack,
+    time_gradient,
+    time_gradients,
     training,
 )
 
@@ -128,6 +130,12 @@ def test_it_skips_a_gradient_that_explodes_before_the_first_update():
     facts = diverging(**stack([1e3, 1.0, 1e-2]))
     with pytest.raises(Skip, match="explodes before the first update"):
         apply(learning_rate_too_high, facts, learning_rate_response(LOWER_LEARNS))
+
+
+def test_it_skips_a_gradient_that_explodes_through_time():
+    exploding = time_gradients(time_gradient(first=2.0**19))
+    with pytest.raises(Skip, match="explodes before the first update"):
+        apply(learning_rate_too_high, diverging(), learning_rate_response(LOWER_LEARNS), exploding)
 
 
 def test_it_skips_a_learning_rate_that_nobody_chose():
