@@ -49,6 +49,17 @@ def test_it_finds_a_loss_that_falls_to_chance_and_stays():
     assert "no better than always predicting class frequencies (2.3)" in finding.message
 
 
+def test_it_finds_a_loss_that_draws_ever_nearer_to_chance():
+    losses = tuple(CHANCE + 3 * 0.85**i for i in range(60))
+    assert training(losses=losses).trend(0.5) < -1.64
+    (finding,) = apply(loss_not_decreasing, training(losses=losses))
+    assert "no better than always predicting class frequencies (2.3)" in finding.message
+
+
+def test_it_passes_a_loss_that_comes_down_from_far_above_chance():
+    assert apply(loss_not_decreasing, training(losses=tuple(CHANCE + 3 * 0.97**i for i in range(60)))) == ()
+
+
 def test_it_finds_a_loss_that_becomes_nan_however_early():
     (finding,) = apply(loss_not_decreasing, training(losses=(2.3, 9.0, math.nan)))
     assert finding.message == "Over 3 steps the loss became NaN."
