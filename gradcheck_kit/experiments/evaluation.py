@@ -59,6 +59,7 @@ def evaluate(probe: Probe) -> Evaluation:
             parted_type=twice.type,
             parted_itself=twice.itself,
             random_operations=twice.operations,
+            nan_samples=counts.nan_samples,
         )
 
 
@@ -89,6 +90,7 @@ class _Counts:
         self.samples = 0
         self.loss_sum = 0.0
         self.has_loss = True
+        self.nan_samples = 0
         self.correct: Counter[int] = Counter()
         self.total: Counter[int] = Counter()
         self.predicted: Counter[int] = Counter()
@@ -104,6 +106,7 @@ def _count(work: Workspace, probe: Probe) -> _Counts:
             output = work.task.forward(work.model, moved)
             size = batch_size_of(moved) or 1
             counts.samples += size
+            counts.nan_samples += _nan_rows(work.task.prediction(output), size)
             try:
                 counts.loss_sum += float(work.task.loss(output, moved)) * size
             except Exception:  # noqa: BLE001  # a model may return its loss in training mode only
@@ -118,6 +121,15 @@ def _count(work: Workspace, probe: Probe) -> _Counts:
             if counts.samples >= MOST_SAMPLES:
                 break
     return counts
+
+
+def _nan_rows(prediction: Tensor | None, size: int) -> int:
+    """Of how many samples the output holds NaN."""
+    if prediction is None or not prediction.is_floating_point() or not measurable(prediction):
+        return 0
+    nan = torch.isnan(prediction)
+    by_sample = prediction.ndim and len(prediction) == size
+    return int(nan.reshape(size, -1).any(1).sum()) if by_sample else size * bool(nan.any())
 
 
 def _reestimate_norms(work: Workspace, probe: Probe) -> bool:
@@ -251,7 +263,7 @@ class _RandomWatch(TorchFunctionMode):
     def __init__(self, stack: ModuleStack) -> None:
         super().__init__()
         self.stack = stack
-        self.found: list[tuple[str, str, str]] = []
+        self.found: list[tuple[str, str, str, bool]] = []
         self.noise: list[tuple[Tensor, int]] = []
         self.reparameterized: set[int] = set()
         self.compared = False  # noise is what the model is to predict, as in diffusion
@@ -273,7 +285,9 @@ class _RandomWatch(TorchFunctionMode):
             drew = not torch.equal(before, torch.get_rng_state())
             drew = drew or (cuda is not None and not torch.equal(cuda, torch.cuda.get_rng_state()))
             if drew:
-                self.found.append((name.rstrip("_"), self.stack.name(), source_line()))
+                leaf = self.stack.leaf()
+                switched = leaf is not None and leaf.training and type(leaf).__module__.startswith("torch.nn.modules")
+                self.found.append((name.rstrip("_"), self.stack.name(), source_line(), switched))
                 if name in _GAUSSIAN and isinstance(result, Tensor):
                     self.noise.append((result, len(self.found) - 1))
         return result
@@ -286,6 +300,6 @@ def _random_operations(work: Workspace, batch: Any) -> tuple[RandomOperation, ..
         output = work.task.forward(work.model, batch)
     returned = watch.compared or any(t is noise for t in tensors(output) for noise, _ in watch.noise)
     return tuple(
-        RandomOperation(name, module, source, by_design=i in watch.reparameterized or (returned and "drop" not in name))
-        for i, (name, module, source) in enumerate(watch.found)
+        RandomOperation(name, module, source, i in watch.reparameterized or (returned and "drop" not in name), switched)
+        for i, (name, module, source, switched) in enumerate(watch.found)
     )

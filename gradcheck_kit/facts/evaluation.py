@@ -16,6 +16,7 @@ class RandomOperation:
     module: str  # in whose forward, "" for the model's own
     source: str  # "model.py:31" when it is in the user's code, else ""
     by_design: bool  # noise scaled by what the model computed (a VAE), or that it returns or predicts (diffusion)
+    in_training_mode: bool = False  # the module is one of torch's, and was set back to training mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Evaluation:
     parted_type: str
     parted_itself: bool  # what went into that module was still equal
     random_operations: tuple[RandomOperation, ...]
+    nan_samples: int = 0  # of the test samples, those for which the output holds NaN
 
     @property
     def accuracy(self) -> float | None:

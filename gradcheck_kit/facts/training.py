@@ -204,7 +204,8 @@ class Training:
         if rise > (0.05 if falling else 0.5) * abs(self.first_loss):  # falling back from a peak is not learning
             return f"the loss rose from {self.first_loss:.3g} to {self.last_loss:.3g}"
         if not falling or (self.at_chance and rise > -0.01 * abs(self.first_loss)):
-            return f"the loss did not fall: {self.first_loss:.3g} at the start, {self.last_loss:.3g} at the end"
+            did = "did not fall" if self.last_loss > 0.9 * self.first_loss else "does not go on falling"
+            return f"the loss {did}: {self.first_loss:.3g} at the start, {self.last_loss:.3g} at the end"
         # Coming down to chance from far above is progress; wandering about it is none, whichever way it goes.
         never_left = chance is not None and self.last_loss >= 0.98 * chance and self._near_chance_from_the_start
         moving = self._falls_on or self._came_down_in_few_steps

@@ -23,7 +23,7 @@ _COMPARING_LOSSES = {
     "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "poisson_nll_loss", "kl_div", "soft_margin_loss",
     "binary_cross_entropy_with_logits", "gaussian_nll_loss",
 }  # fmt: skip
-_MAKES_COLUMNS = {"linear", "addmm", "mm", "matmul", "__matmul__"}
+_MAKES_COLUMNS = {"linear", "addmm", "mm", "matmul", "__matmul__", "gather", "take_along_dim"}
 _KEEPS_COLUMN = _KEEPS_SHAPE | _ELEMENTWISE | {"softplus", "leaky_relu", "elu", "square", "sqrt", "log1p"}
 
 

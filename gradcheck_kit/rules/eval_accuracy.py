@@ -13,10 +13,14 @@ def eval_accuracy(
 ) -> Iterator[Finding]:
     """Accuracy on test data in evaluation mode is below `min_accuracy`, or no better than the commonest class.
 
+    Outputs that are NaN in evaluation mode only are an error in any case.
     The second is judged only when the model does better than that on its training batches, which it then has learned.
     """
     if not evaluation.test_data_given:
         raise Skip("there is no test data")
+    if evaluation.nan_samples and (training is None or training.finite):
+        yield _nan(evaluation)
+        return
     accuracy = evaluation.accuracy
     if accuracy is None:
         raise Skip("accuracy is not defined for this output and target")
@@ -63,6 +67,19 @@ def eval_accuracy(
             "looks at self.training.",
         ),
         profile=bars,
+    )
+
+
+def _nan(evaluation: Evaluation) -> Finding:
+    return Finding(
+        where="test data",
+        message=f"In evaluation mode the output for {evaluation.nan_samples:,} of {evaluation.samples:,} test samples "
+        "is NaN, though nothing in training is.",
+        evidence={"nan_samples": evaluation.nan_samples, "samples": evaluation.samples, "limit": 0},
+        fixes=(
+            "Look for a mask that hides every position of a sample (True hides in key_padding_mask), a division by a "
+            "count of zero, or NaN in the test data.",
+        ),
     )
 
 

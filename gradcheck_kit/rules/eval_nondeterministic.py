@@ -51,7 +51,13 @@ def _where(evaluation: Evaluation) -> str:
 
 
 def _fixes(blamed: list[RandomOperation], evaluation: Evaluation) -> Iterator[str]:
-    for operation in blamed[:3]:
+    switched = list(dict.fromkeys(o.module for o in blamed if o.in_training_mode))
+    if switched:
+        yield (
+            f"Leave {listed(switched, 3)} in evaluation mode: something sets it back to training mode, such as "
+            "self.train() in forward."
+        )
+    for operation in [o for o in blamed if not o.in_training_mode][:3]:
         place = _place(operation)
         if "dropout" in operation.operation:
             yield f"Pass training=self.training to {place}, or use an nn.Dropout module: F.dropout is on by default."

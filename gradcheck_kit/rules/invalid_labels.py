@@ -16,6 +16,7 @@ SLACK = 1e-2  # of a sum of probabilities: half precision has three digits
     explains=(
         "GK103",
         "GK106",
+        "GK203",
         "GK205",
         "GK403",
         "GK601",

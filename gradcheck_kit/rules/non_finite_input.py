@@ -8,7 +8,7 @@ from gradcheck_kit.rule import Finding, Skip, rule
 WORDS = {"nan": "NaN", "inf": "infinite", "nan and inf": "NaN or infinite"}
 
 
-@rule("GK503", needs=(DataSummary,), uses=(Training,), explains=("GK106",))
+@rule("GK503", needs=(DataSummary,), uses=(Training,), explains=("GK104", "GK105", "GK106"))
 def non_finite_input(data: DataSummary, training: Training | None) -> Iterator[Finding]:
     """The training data holds NaN or infinity, and the loss became so too; names tensor, feature, count and batch.
 

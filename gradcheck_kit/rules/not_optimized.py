@@ -27,8 +27,7 @@ def _of_model(wiring: Wiring, forgotten: list[WiredParameter]) -> Finding:
     layers = listed(p.layer or p.name for p in forgotten)
     owned = sum(p.optimized for p in wiring.parameters)
     foreign = (
-        f" The optimizer owns {wiring.foreign_parameters} parameters that are not this model's: it was made for "
-        "another object."
+        f" It owns {wiring.foreign_parameters} parameters that are not this model's: it was made for another object."
         if wiring.foreign_parameters
         else ""
     )
@@ -40,8 +39,8 @@ def _of_model(wiring: Wiring, forgotten: list[WiredParameter]) -> Finding:
         fixes.append(f"If that is on purpose, say so: set requires_grad_(False) on {layers}.")
     return Finding(
         where=forgotten[0].layer or forgotten[0].name,
-        message=f"{len(forgotten)} of {len(wiring.parameters)} parameters receive a gradient but are in no optimizer, "
-        f"which owns {owned}: those of {layers}.{foreign}",
+        message=f"{len(forgotten)} of {len(wiring.parameters)} parameters receive a gradient but are in no optimizer: "
+        f"those of {layers}. The optimizer owns {owned or 'none'} of this model's.{foreign}",
         evidence={"parameters": [p.name for p in forgotten], "foreign_parameters": wiring.foreign_parameters},
         fixes=tuple(fixes),
         places=tuple(dict.fromkeys(p.layer or p.name for p in forgotten)),

@@ -155,3 +155,34 @@ def test_takes_over_buffers_that_forward_registers(probe_of, blobs):
     probe = probe_of(Net(), train=blobs(), test=blobs(), loss_fn=nn.CrossEntropyLoss())
     train(probe)
     assert evaluate(probe).deterministic
+
+
+def test_counts_the_samples_whose_output_is_nan(probe_of, blobs):
+    class Log(nn.Module):
+        """Takes the logarithm of what may be negative, in evaluation mode only."""
+
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(x) if self.training else self.head(x) + (x[:, :1].log() - x[:, :1].log())
+
+    data = blobs()
+    negative = sum(int((x[:, 0] <= 0).sum()) for x, _ in data)
+    found = evaluate(probe_of(Log(), train=data, test=data))
+    assert found.nan_samples == negative > 0
+
+
+def test_knows_a_module_of_torchs_that_forward_sets_back_to_training_mode(probe_of, blobs):
+    class Eager(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.drop = nn.Linear(4, 2), nn.Dropout(0.5)
+
+        def forward(self, x):
+            self.drop.train()
+            return self.head(self.drop(x))
+
+    found = evaluate(probe_of(Eager(), train=blobs(), test=blobs()))
+    assert [(o.module, o.in_training_mode) for o in found.random_operations] == [("drop", True)]

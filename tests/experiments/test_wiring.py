@@ -224,6 +224,16 @@ def test_sees_a_column_of_the_model_against_a_row(probe_of, change, seen):
     assert [(b.prediction_shape, b.target_shape, b.known) for b in broadcasts[:1]] == [((8, 1), (8,), False)] * seen
 
 
+def test_sees_the_values_of_actions_against_a_row_of_returns(probe_of):
+    def step(model, batch):
+        state, action, worth = batch
+        return F.mse_loss(model(state).gather(1, action[:, None]), worth)
+
+    data = [(torch.randn(8, 4), torch.randint(2, (8,)), torch.randn(8))]
+    (found,) = look_at_wiring(probe_of(nn.Linear(4, 2), train=data, training_step=step)).broadcasts
+    assert (found.operation, found.result_shape, found.known) == ("mse_loss", (8, 8), False)
+
+
 def test_leaves_alone_what_a_model_does_within(probe_of):
     class GraphAttention(ActorCritic):
         def forward(self, x):

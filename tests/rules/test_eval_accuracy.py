@@ -109,3 +109,9 @@ def test_it_takes_the_level_of_significance_as_an_option():
     slightly_better = counted(*[(8, 50)] * 10)
     assert apply(eval_accuracy, slightly_better, training()) == ()
     assert apply(eval_accuracy, slightly_better, training(), p=1e-9)
+
+
+def test_it_finds_outputs_that_are_nan_in_evaluation_only():
+    (finding,) = apply(eval_accuracy, evaluation(nan_samples=5), training())
+    assert finding.message.startswith("In evaluation mode the output for 5 of 500 test samples is NaN")
+    assert finding.severity is None

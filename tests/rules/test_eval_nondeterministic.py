@@ -100,3 +100,10 @@ def test_it_skips_an_output_without_tensors():
 def test_it_finds_a_difference_that_is_nan():
     outcome = judge(eval_nondeterministic, differing(drawing(), largest_difference=math.nan))
     assert outcome.status == "failed"
+
+
+def test_it_asks_what_sets_a_module_back_to_training_mode():
+    operation = RandomOperation("dropout", "enc.drop", "model.py:57", by_design=False, in_training_mode=True)
+    (finding,) = apply(eval_nondeterministic, evaluation(deterministic=False, random_operations=(operation,)))
+    assert finding.fixes[0].startswith("Leave enc.drop in evaluation mode: something sets it back to training mode")
+    assert not any("training=self.training" in fix for fix in finding.fixes)

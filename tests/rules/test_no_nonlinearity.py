@@ -21,8 +21,8 @@ def test_it_names_the_layers_and_what_could_stand_for_them():
     (finding,) = outcome.findings
     assert finding.where == "0"
     assert finding.message == (
-        "0, 2 and 4 follow each other without an activation: on 3 random pairs of inputs the network is affine to "
-        "9e-16 of its outputs, so one layer of 20 to 4 computes all that its 3 can."
+        "The layers 0, 2 and 4 follow each other without an activation: on 3 random pairs of inputs the network is "
+        "affine to 9e-16 of its outputs, so one layer of 20 to 4 computes all that its 3 can."
     )
     assert finding.fixes[0] == "Put an activation such as nn.ReLU() after each of 0 and 2."
 

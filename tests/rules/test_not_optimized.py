@@ -18,7 +18,8 @@ def test_it_names_the_layer_that_no_optimizer_has():
     (finding,) = apply(not_optimized, forgetting())
     assert finding.where == "head"
     assert finding.message == (
-        "2 of 4 parameters receive a gradient but are in no optimizer, which owns 2: those of head."
+        "2 of 4 parameters receive a gradient but are in no optimizer: those of head. The optimizer owns 2 of this "
+        "model's."
     )
     assert finding.evidence["parameters"] == ["head.weight", "head.bias"]
     assert finding.severity is None
@@ -40,7 +41,7 @@ def test_it_says_how_to_freeze_on_purpose():
 def test_it_tells_an_optimizer_that_was_made_for_another_object():
     lost = tuple(wired_parameter(f"{i}.weight", optimized=False) for i in range(3))
     (finding,) = apply(not_optimized, wiring(parameters=lost, foreign_parameters=3))
-    assert "The optimizer owns 3 parameters that are not this model's" in finding.message
+    assert "It owns 3 parameters that are not this model's" in finding.message
     assert finding.evidence["foreign_parameters"] == 3
     assert not any("frozen" in fix for fix in finding.fixes)
 
