@@ -25,7 +25,8 @@ def no_nonlinearity(linearity: Linearity, training: Training | None) -> Iterator
         where=linearity.chain[0],
         message=f"The layers {layers} follow each other without an activation: on {linearity.pairs} random pairs of "
         f"inputs the network{before} is affine to {linearity.deviation:.0e} of its outputs, so one layer of "
-        f"{widths[0]} to {widths[-1]} computes all that its {len(linearity.chain)} can" + (f", and {harm}." if harm else "."),
+        f"{widths[0]} to {widths[-1]} computes all that its {len(linearity.chain)} can"
+        + (f", and {harm}." if harm else "."),
         evidence={"deviation": linearity.deviation, "pairs": linearity.pairs, "layers": list(linearity.chain),
                   "widths": list(widths)},
         fixes=(
