@@ -39,7 +39,7 @@ def fit_one_batch(probe: Probe) -> OneBatchFit:
         with workspace(prepared, seed=prepared.settings.seed, optimizer=optimizer) as work:
             if attempts and describe_optimizers(work.optimizers) == attempts[0].optimizer and not owned_apart(prepared):
                 break  # the user's is that already
-            batch = small_batch(work.to_device(next(endless(prepared.train))))
+            batch = _few_samples(work, prepared)
             samples = batch_size_of(batch) or 1
             for module in work.model.modules():
                 if isinstance(module, DROPOUTS):
@@ -62,7 +62,7 @@ def _with_dropout(fit: OneBatchFit, probe: Probe) -> OneBatchFit:
         share, name = max(named, default=(0.0, ""))
         if share <= HEAVY:
             return fit
-        batch = small_batch(work.to_device(next(endless(prepared.train))))
+        batch = _few_samples(work, prepared)
         attempt, _ = _attempt(work, batch, fit.planned_steps, probe, noise=True)
     return replace(fit, dropout=name or "the model", dropout_share=share, with_dropout=attempt)
 
@@ -71,6 +71,22 @@ def owned_apart(prepared: Prepared) -> bool:
     """Whether the user's optimizer leaves out something trainable."""
     owned = {id(p) for o in prepared.optimizers for g in o.param_groups for p in g["params"]}
     return bool(owned) and any(p.requires_grad and id(p) not in owned for p in prepared.model.parameters())
+
+
+def _few_samples(work: Workspace, prepared: Prepared) -> Any:
+    """The first samples of a batch, or all of it where they cannot do without the others, as the nodes of a graph."""
+    batch = work.to_device(next(endless(prepared.train)))
+    few = small_batch(batch)
+    if few is batch:
+        return batch
+    random_state = torch.get_rng_state()
+    try:
+        work.step(few)
+    except Exception:  # noqa: BLE001  # whatever a model raises whose batches are of one piece
+        return batch
+    finally:
+        torch.set_rng_state(random_state)
+    return few
 
 
 def small_batch(batch: Any) -> Any:
@@ -110,7 +126,7 @@ def _attempt(
             work.backward(loss)
             work.update(batch)
     except Exception as error:
-        raise ProbeError(f"{probe.prepared.name}: training on {SAMPLES} samples raised {located(error)}") from error
+        raise ProbeError(f"{probe.prepared.name}: training on one batch raised {located(error)}") from error
     return FitAttempt(name, tuple(losses), accuracy), constant
 
 

@@ -2,18 +2,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import ActivationRecord, Training, binomial_tail
+from gradcheck_kit.facts import ActivationRecord, OneBatchFit, Training, binomial_tail
 from gradcheck_kit.rule import Bar, Finding, Skip, listed, rule
 
 ENOUGH_SAMPLES = 64  # fewer cannot tell a rare unit from a dead one
+NEARLY_ALL = 0.9  # of the units of a layer, in a run that learns with the others
 
 
-@rule("GK104", needs=(Training,), explains=("GK103", "GK204", "GK205", "GK601", "GK606"))
-def dead_units(training: Training, *, share: float = 0.5) -> Iterator[Finding]:
+@rule("GK104", needs=(Training,), uses=(OneBatchFit,), explains=("GK103", "GK204", "GK205", "GK601", "GK606"))
+def dead_units(training: Training, fit: OneBatchFit | None, *, share: float = 0.5) -> Iterator[Finding]:
     """More than half of an activation's units are never active, so they get no gradient and cannot come back.
 
     A unit is dead when it is active in fewer than 1 % of the samples of the last looks; sparse batches are healthy.
-    An error when the run did not learn, else a warning.
+    An error when the run did not learn; a warning when it did and nearly all of a layer's units are dead. Units that
+    are dead from the start explain nothing where the same setup learns one batch by heart.
     """
     can_die = [a for a in training.hidden_activations() if a.dead_share is not None]
     if not can_die:
@@ -26,11 +28,17 @@ def dead_units(training: Training, *, share: float = 0.5) -> Iterator[Finding]:
     if not training.optimizer_given:
         # What dies under a learning rate that nobody chose is not the model's fault.
         dead = [a for a in dead if _dead_at_start(a, share)]
+    harm = training.harm
+    if dead and not harm:
+        dead = [a for a in dead if not _share(a) < NEARLY_ALL]
+        if training.learned_well or not dead:
+            raise Skip("the run learns with the units that are left")
     if not dead:
         return
-    harm = training.harm
     worst = max(dead, key=_share)
     born_dead = _dead_at_start(worst, share)
+    if harm and born_dead and training.finite and fit is not None and fit.attempts[0].fitted(fit.constant_loss):
+        raise Skip(f"{_share(worst):.0%} of {worst.name} is dead from the start, but one batch is learned by heart")
     message = (
         f"{_share(worst):.0%} of the {worst.units} units of {worst.name} are active in less than 1 % of "
         f"{worst.samples} samples; up to {share:.0%} is healthy."

@@ -7,6 +7,8 @@ from statistics import median
 from gradcheck_kit.facts import LearningRateResponse, RateTrial, TimeGradients, Training
 from gradcheck_kit.rule import Finding, Skip, rule
 
+CLEARLY_LOWER = 0.5  # of the user's rate: what four fifths of it does better is chance
+
 
 @rule(
     "GK203",
@@ -99,7 +101,7 @@ def _far_from_best(training: Training, response: LearningRateResponse, first: fl
 
 def _better(response: LearningRateResponse, training: Training) -> RateTrial | None:
     """The best smaller rate, when it learns and the user's own ends clearly above it."""
-    lower = [t for t in response.trials if t.factor < 1 and t.learned(training.constant_loss)]
+    lower = [t for t in response.trials if t.factor <= CLEARLY_LOWER and t.learned(training.constant_loss)]
     if not lower:
         return None
     best = min(lower, key=lambda trial: trial.end)

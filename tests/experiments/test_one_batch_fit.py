@@ -49,6 +49,22 @@ def test_tries_a_heavy_dropout_once_the_batch_is_learned_without(probe_of, blobs
     assert fit(0.98, never).with_dropout is None
 
 
+def test_takes_the_whole_batch_where_its_samples_belong_together(probe_of):
+    class Nodes(nn.Module):
+        """Every node hears of all others: forty of them, and no fewer."""
+
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+            self.register_buffer("adjacency", torch.eye(40))
+
+        def forward(self, x):
+            return self.layer(self.adjacency @ x)
+
+    data = [(torch.randn(40, 4), torch.randint(2, (40,)))] * 2
+    assert fit_one_batch(probe_of(Nodes(), train=data, steps=20)).samples == 40
+
+
 def test_fits_a_model_that_draws_noise_because_the_noise_stays_the_same(probe_of, blobs):
     class Noisy(nn.Module):
         def __init__(self):

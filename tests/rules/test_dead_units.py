@@ -6,7 +6,18 @@ import pytest
 
 from gradcheck_kit.rule import Skip
 from gradcheck_kit.rules.dead_units import dead_units
-from gradcheck_kit.testing import activation, apply, flat, judge, poisoned, stack, training
+from gradcheck_kit.testing import (
+    activation,
+    apply,
+    falling,
+    fit_attempt,
+    flat,
+    judge,
+    one_batch_fit,
+    poisoned,
+    stack,
+    training,
+)
 
 
 def run(*activations, **changes):
@@ -30,7 +41,7 @@ def test_it_names_the_activation_with_share_and_limit():
 
 
 def test_it_names_the_worst_and_lists_the_others():
-    (finding,) = apply(dead_units, run(dead("1", 0.8), dead("3", 0.95), dead("5", 0.1)))
+    (finding,) = apply(dead_units, run(dead("1", 0.8), dead("3", 0.95), dead("5", 0.1), losses=flat()))
     assert finding.where == "3"
     assert "The same in 1." in finding.message
     assert [(bar.place, bar.value) for bar in finding.profile] == [("1", 0.8), ("3", 0.95), ("5", 0.1)]
@@ -73,6 +84,21 @@ def test_it_judges_a_function_before_the_last_layer():
 
 
 # ---- silence ----
+
+
+@pytest.mark.parametrize("changes", [{"activations": (dead(share=0.8),)}, {"losses": falling(end=0.05)}])
+def test_it_skips_a_run_that_learns_with_the_units_that_are_left(changes):
+    with pytest.raises(Skip, match="the run learns with the units that are left"):
+        apply(dead_units, run(**{"losses": falling(), "activations": (dead(),), **changes}))
+
+
+def test_it_skips_units_dead_from_the_start_where_one_batch_is_learned_by_heart():
+    born_dead = run(dead(start=0.9), losses=flat())
+    with pytest.raises(Skip, match="one batch is learned by heart"):
+        apply(dead_units, born_dead, one_batch_fit())
+    assert apply(dead_units, run(dead(), losses=flat()), one_batch_fit()) != ()
+    unfitted = one_batch_fit(attempts=(fit_attempt(losses=flat(steps=200), accuracy=0.1),))
+    assert apply(dead_units, born_dead, unfitted) != ()
 
 
 def test_it_passes_healthy_units():
@@ -127,5 +153,5 @@ def test_it_does_not_pass_shares_that_are_nan_under_the_probes_own_learning_rate
 
 def test_it_takes_the_limit_as_an_option():
     assert apply(dead_units, run(dead()), share=0.95) == ()
-    (finding,) = apply(dead_units, run(dead(share=0.5)), share=0.1)
+    (finding,) = apply(dead_units, run(dead(share=0.5), losses=flat()), share=0.1)
     assert "up to 10% is healthy" in finding.message
