@@ -21,6 +21,7 @@ from gradcheck_kit.target.workspace import Prepared, Workspace, describe_optimiz
 
 SAMPLES = 16
 STEPS = 200  # Karpathy's recipe and TheDeepChecker fit a batch in a few hundred steps
+DRAWS = 3  # of what a model draws at random, at which the slope of a loss that was not learned is looked at
 HEAVY = 0.8  # the share of values from which on dropout is tried for what it costs; 0.1 to 0.5 is usual
 DROPOUTS = (nn.modules.dropout._DropoutNd,)  # noqa: SLF001  # the common base has no public name
 
@@ -127,7 +128,62 @@ def _attempt(
             work.update(batch)
     except Exception as error:
         raise ProbeError(f"{probe.prepared.name}: training on one batch raised {located(error)}") from error
-    return FitAttempt(name, tuple(losses), accuracy), constant
+    attempt = FitAttempt(name, tuple(losses), accuracy)
+    if not attempt.fitted(constant) and math.isfinite(losses[-1]):
+        attempt = replace(attempt, slope=_slope(work, batch, probe.prepared.settings.seed))
+    return attempt, constant
+
+
+def _slope(work: Workspace, batch: Any, seed: int) -> float | None:
+    """The slope of the loss along its gradient, and along the gradient's signs, over what the gradient says it is.
+
+    Where autograd's gradient is that of the loss it is 1, whatever the loss; the farthest from 1 of a few is returned.
+    None where no step is small enough and still seen in float32.
+    """
+    found: list[float] = []
+    for draw in range(DRAWS):
+        for signs in (False, True):
+            try:
+                slope = _slope_along(work, batch, seed + draw, signs=signs)
+            except Exception:  # noqa: BLE001  # whatever a model raises here, nothing is known then
+                slope = None
+            if slope is not None:
+                found.append(slope)
+    return max(found, key=lambda slope: abs(slope - 1), default=None)
+
+
+def _slope_along(work: Workspace, batch: Any, seed: int, *, signs: bool) -> float | None:
+    def loss() -> Tensor:
+        seed_everything(seed)
+        return work.step(batch)[1]
+
+    work.clear_gradients()
+    here = loss()
+    work.backward(here)
+    work.unscale()
+    gradients = [(p, p.grad) for p in work.parameters() if p.grad is not None and p.grad.layout is torch.strided]
+    moved = [(p, (g.sign() if signs else g).detach().clone(), g.detach()) for p, g in gradients]
+    wanted = sum(float((direction * g).double().sum()) for _, direction, g in moved)
+    length = math.sqrt(sum(float(direction.double().square().sum()) for _, direction, _ in moved))
+    size = math.sqrt(sum(float(p.detach().double().square().sum()) for p, _, _ in moved))
+    value = abs(float(here.detach()))
+    if not (0 < wanted < math.inf and length > 0 and value > 0):
+        return None
+    step = min(1e-3 * value / wanted, 1e-3 * size / length)
+    if step * wanted < 1e-5 * value:  # a change that small is rounded away
+        return None
+
+    def move(by: float) -> None:
+        with torch.no_grad():
+            for parameter, direction, _ in moved:
+                parameter.add_(direction, alpha=by)
+
+    move(step)
+    above = float(loss().detach())
+    move(-2 * step)
+    below = float(loss().detach())
+    move(step)
+    return (above - below) / (2 * step * wanted)
 
 
 def _constant(work: Workspace, output: Any, batch: Any) -> float | None:

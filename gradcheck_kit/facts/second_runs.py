@@ -57,6 +57,15 @@ class FitAttempt:
     optimizer: str
     losses: tuple[float, ...]
     accuracy: float | None  # at the end
+    slope: float | None = None  # at the end: of the loss, over what its gradient says it is; None: not looked at
+
+    @property
+    def at_odds(self) -> bool:
+        """The loss has another slope than its gradient says: parts of it are trained against each other, as in a GAN.
+
+        Where autograd's gradient is that of the loss, the slope is 1 up to rounding.
+        """
+        return self.slope is not None and not abs(self.slope - 1) <= 0.1
 
     def fitted(self, constant_loss: float | None, error: float = 0.05, loss: float = 0.1) -> bool:
         """At most `error` of the samples wrong, or the loss at most `loss` of its start or of a constant's."""

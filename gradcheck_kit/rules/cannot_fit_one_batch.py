@@ -26,6 +26,8 @@ def cannot_fit_one_batch(
         if again is not None and harm and not again.fitted(fit.constant_loss, error, loss):
             yield _of_dropout(fit, again, harm)
         return
+    if any(a.at_odds for a in fit.attempts):
+        raise Skip("what is backpropagated is not the gradient of the loss: parts of it are trained against each other")
     best = min(fit.attempts, key=_end)
     if math.isfinite(_end(best)):
         _skip_unless_stuck(fit, best)

@@ -27,6 +27,8 @@ def loss_not_decreasing(
     harm = training.harm
     if not harm:
         return
+    if training.finite and fit is not None and any(attempt.at_odds for attempt in fit.attempts):
+        raise Skip(f"{harm}, but what is backpropagated is not its gradient: parts of it are trained against others")
     if training.finite and fit is not None and fit.attempts[0].fitted(fit.constant_loss):
         raise Skip(f"{harm}, but one batch is learned by heart: {training.loss_steps} steps may be too few to tell")
     if response is not None and response.own.learned(training.constant_loss):

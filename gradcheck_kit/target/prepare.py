@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -85,7 +85,19 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
     if not optimizers and settings.optimizer is None:
         rate = settings.lr if settings.lr is not None else DEFAULT_RATES["adam"]
         supplied.append(f"no optimizer found: Adam at {rate:g} over all trainable parameters")
+    if optimizers and settings.optimizer is None and settings.lr is None:
+        supplied += _schedules(optimizers)
     return replace(prepared, supplied=tuple(supplied), sources=source_lines(prepared.model, _program(target, settings)))
+
+
+def _schedules(optimizers: Sequence[Optimizer]) -> list[str]:
+    """A note where a scheduler has the optimizer's rate in its hands: it leaves its mark, `initial_lr`."""
+    scheduled = [(o, g) for o in optimizers for g in o.param_groups if "initial_lr" in g]
+    if not scheduled:
+        return []
+    rates = sorted({float(g["lr"] if o.state else max(g["lr"], g["initial_lr"])) for o, g in scheduled})
+    span = f"{rates[0]:g}" if len(rates) == 1 else f"{rates[0]:g} to {rates[-1]:g}"
+    return [f"the learning-rate scheduler is not stepped: the probe trains at {span} throughout"]
 
 
 def _program(target: Target, settings: ProbeSettings) -> Program | None:

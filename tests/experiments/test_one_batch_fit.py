@@ -80,3 +80,24 @@ def test_fits_a_model_that_draws_noise_because_the_noise_stays_the_same(probe_of
 
 def test_is_shorter_for_a_shorter_probe(probe_of, mlp, blobs):
     assert fit_one_batch(probe_of(mlp(4, 8, 2), train=blobs(), steps=6)).planned_steps == 20
+
+
+def test_knows_a_loss_whose_parts_are_trained_against_each_other(probe_of):
+    class Game(nn.Module):
+        """A number that one player raises and the other lowers: x * y, whose gradient in y is turned round."""
+
+        def __init__(self):
+            super().__init__()
+            self.x, self.y = nn.Parameter(torch.tensor([1.0])), nn.Parameter(torch.tensor([1.0]))
+
+    def step(model, _batch):
+        return 3 + (model.x * model.y.detach() - model.x.detach() * model.y).sum()
+
+    (attempt, *_) = fit_one_batch(probe_of(Game(), train=[torch.zeros(4, 1)], training_step=step, steps=20)).attempts
+    assert attempt.at_odds
+
+
+def test_knows_that_a_loss_that_cannot_be_learned_is_one_all_the_same(probe_of):
+    data = [(torch.zeros(16, 4), torch.randn(16, 1))]  # nothing tells the samples apart
+    fit = fit_one_batch(probe_of(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)), train=data, steps=20))
+    assert not any(attempt.at_odds for attempt in fit.attempts)

@@ -128,3 +128,9 @@ def test_it_takes_its_limits_as_options():
     assert apply(cannot_fit_one_batch, nearly, error=0.2) == ()
     half = trying(attempt(flat(CHANCE, 200), None))
     assert apply(cannot_fit_one_batch, half, loss=1.1) == ()
+
+
+def test_it_skips_a_loss_whose_parts_are_trained_against_each_other():
+    game = one_batch_fit(attempts=(fit_attempt(losses=flat(steps=200), accuracy=None, slope=-0.3),))
+    with pytest.raises(Skip, match="trained against each other"):
+        apply(cannot_fit_one_batch, game)

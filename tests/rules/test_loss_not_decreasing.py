@@ -172,3 +172,9 @@ def test_it_asks_for_the_usual_length_where_nobody_chose_the_rate():
     with pytest.raises(Skip, match="30 steps are too few to see a trend; use --steps 60 or more"):
         apply(loss_not_decreasing, few)
     assert apply(loss_not_decreasing, training(losses=flat(steps=30), optimizer_given=True))
+
+
+def test_it_skips_a_loss_whose_parts_are_trained_against_each_other():
+    game = one_batch_fit(attempts=(fit_attempt(losses=flat(steps=200), accuracy=None, slope=-0.3),))
+    with pytest.raises(Skip, match="trained against others"):
+        apply(loss_not_decreasing, training(losses=flat()), game)
