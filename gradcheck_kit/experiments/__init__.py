@@ -37,6 +37,7 @@ from gradcheck_kit.facts import (
     OneBatchFit,
     Oscillation,
     RankCollapse,
+    Schedule,
     Symmetry,
     TargetScale,
     TimeGradients,
@@ -191,6 +192,7 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.oscillation import look_at_oscillation
     from gradcheck_kit.experiments.precision_loss import look_at_precision_loss
     from gradcheck_kit.experiments.rank_collapse import look_at_rank_collapse
+    from gradcheck_kit.experiments.schedule import look_at_schedule
     from gradcheck_kit.experiments.symmetry import look_at_symmetry
     from gradcheck_kit.experiments.target_scale import measure_target_scale
     from gradcheck_kit.experiments.time_gradients import look_through_time
@@ -204,6 +206,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(LossInputs, look_at_loss_inputs),
         Experiment(Symmetry, look_at_symmetry),
         Experiment(LossCalls, watch_loss_calls),
+        Experiment(Schedule, look_at_schedule),
         Experiment(Training, train),
         Experiment(BatchRepetition, repeat_batch, after=(Training,)),
         Experiment(Initialization, look_at_initialization, after=(Training,)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gradcheck_kit.facts.data import BadValues, DataSummary, TensorSummary
 from gradcheck_kit.facts.depth import ActivationGrowth, LayerOutput, PositionSpread, RankCollapse
-from gradcheck_kit.facts.dynamics import GradientNoise, Oscillation
+from gradcheck_kit.facts.dynamics import GradientNoise, Oscillation, Schedule
 from gradcheck_kit.facts.evaluation import (
     ClassAccuracy,
     EvalMode,
@@ -97,6 +97,7 @@ __all__ = [
     "RandomOperation",
     "RankCollapse",
     "RateTrial",
+    "Schedule",
     "Series",
     "Symmetry",
     "TargetScale",
@@ -123,5 +124,5 @@ FACTS: tuple[type, ...] = (
     ModeGap, BatchRepetition, WeightDecay, LowPrecision,
     TimeGradients,
     Oscillation, Generalization, ActivationGrowth,
-    GradientNoise, RankCollapse,
+    GradientNoise, RankCollapse, Schedule,
 )  # fmt: skip

@@ -28,3 +28,11 @@ class GradientNoise:
     factor: int | None  # by which batches were made larger; None: not tried
     large_losses: tuple[float, ...]  # of as many steps with these
     same_losses: tuple[float, ...]  # of `factor` times as many steps with batches as they are: the same samples
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What a learning-rate scheduler of the user's does in its first steps, be they batches or epochs."""
+
+    scheduler: str  # "LambdaLR", ...
+    rates: tuple[float, ...]  # the largest of any group, before the first step and after each

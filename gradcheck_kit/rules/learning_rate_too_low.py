@@ -2,18 +2,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import LearningRateResponse, RateTrial, Training, middle
+from gradcheck_kit.facts import LearningRateResponse, RateTrial, Schedule, Training, middle
 from gradcheck_kit.rule import Finding, Skip, rule
 
 
-@rule("GK204", needs=(Training,), uses=(LearningRateResponse,), explains=("GK202", "GK205", "GK601", "GK606"))
+@rule("GK204", needs=(Training,), uses=(LearningRateResponse, Schedule), explains=("GK202", "GK205", "GK601", "GK606"))
 def learning_rate_too_low(
-    training: Training, response: LearningRateResponse | None, *, ratio: float = 1e-4
+    training: Training, response: LearningRateResponse | None, schedule: Schedule | None, *, ratio: float = 1e-4
 ) -> Iterator[Finding]:
     """The updates are tiny, the loss stays where it is, and the same steps with a larger learning rate learn.
 
     Below a tenth of `ratio` no trial need succeed: such updates would take thousands of steps to change anything.
+    A scheduler that keeps the rate at exactly 0 in all of its first steps is a finding by itself.
     """
+    if schedule is not None and schedule.rates and not any(schedule.rates):
+        yield _of_schedule(schedule)
+        return
     if not training.optimizer_given:
         raise Skip("the learning rate is the probe's own; choose one with --lr")
     if not training.long_enough:
@@ -54,6 +58,20 @@ def learning_rate_too_low(
         f"healthy and 1e-3 usual. So {harm}{proof}.",
         evidence={"update_ratio": update, "limit": ratio, "factor": factor},
         fixes=(f"Raise the learning rate from {now} to {suggested}.",),
+    )
+
+
+def _of_schedule(schedule: Schedule) -> Finding:
+    steps = len(schedule.rates) - 1
+    return Finding(
+        where="optimizer",
+        message=f"{schedule.scheduler} keeps the learning rate at 0 in all of its first {steps} steps, be they batches "
+        "or epochs: nothing is learned in them. The probe does not step it.",
+        evidence={"steps": steps, "limit": 0.0},
+        fixes=(
+            "Look for an integer division in its function, step // n, which is 0 for n steps, and write step / n.",
+            "Print optimizer.param_groups[0]['lr'] in the loop.",
+        ),
     )
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from gradcheck_kit.facts import Schedule
 from gradcheck_kit.rule import Skip
 from gradcheck_kit.rules.learning_rate_too_low import learning_rate_too_low
 from gradcheck_kit.testing import (
@@ -127,3 +128,14 @@ def test_it_takes_the_limit_as_an_option():
     assert apply(learning_rate_too_low, creeping(), response, ratio=1e-5) == ()
     (finding,) = apply(learning_rate_too_low, creeping(update=1e-4), response, ratio=1e-2)
     assert "at least 1e-02 is healthy" in finding.message
+
+
+def test_it_finds_a_scheduler_that_keeps_the_rate_at_zero():
+    (finding,) = apply(learning_rate_too_low, training(), Schedule("LambdaLR", (0.0,) * 61))
+    assert finding.where == "optimizer"
+    assert finding.message.startswith("LambdaLR keeps the learning rate at 0 in all of its first 60 steps")
+    assert "step // n" in finding.fixes[0]
+
+
+def test_it_passes_a_warm_up_that_begins_at_zero():
+    assert apply(learning_rate_too_low, training(), Schedule("LambdaLR", (0.0, *(0.01,) * 60))) == ()
