@@ -209,11 +209,6 @@ def _replaced(given: Tensor, time: int, position: int) -> list[Tensor]:
     return found
 
 
-def _time_dimension(output: Tensor, length: int) -> int | None:
-    found = [d for d, n in enumerate(output.shape) if n == length]
-    return found[0] if len(found) == 1 else None
-
-
 def _locate(
     model: nn.Module, forwards: Sequence[Callable[[], Any]], length: int, position: int
 ) -> MixingOperation | None:
@@ -224,14 +219,13 @@ def _locate(
 
     def wrong(outputs: Any) -> bool:
         plain, *moved = outputs
-        time = _time_dimension(plain, length)
-        if time is None:
-            return False
-        for other in moved:
-            by_position = (other - plain).abs().nan_to_num().movedim(time, 0).flatten(1)
-            if by_position.numel() and bool(by_position[:position].max() > ROUNDING * by_position.max()):
-                return True
-        return False
+        # Where there are as many channels as positions, it is wrong whichever of them is time.
+        times = [dim for dim, size in enumerate(plain.shape) if size == length]
+        return bool(times) and all(any(reaches_back(other - plain, time) for other in moved) for time in times)
+
+    def reaches_back(change: Tensor, time: int) -> bool:
+        by_position = change.abs().nan_to_num().movedim(time, 0).flatten(1)
+        return by_position.numel() > 0 and bool(by_position[:position].max() > ROUNDING * by_position.max())
 
     def reduced(outputs: Any) -> bool:
         plain, *moved = outputs

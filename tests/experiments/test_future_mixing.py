@@ -72,6 +72,14 @@ SICK = {
     "attention": (Net(attend), "scaled_dot_product_attention", ""),
     "a mask that is off by one": (Net(masked_by_hand(2)), "matmul", ""),
     "convolution padded on both sides": (Net(convolve((1, 1)), conv=nn.Conv1d(8, 8, 3)), "conv1d", "conv"),
+    "convolution to as many channels as positions": (
+        Net(
+            lambda net, h: net.conv(F.pad(h.transpose(1, 2), (1, 1))).narrow(1, 0, 8).transpose(1, 2),
+            conv=nn.Conv1d(8, T, 3),
+        ),
+        "conv1d",
+        "conv",
+    ),
     "two directions": (
         Net(lambda net, h: net.rnn(h)[0], rnn=nn.GRU(8, 4, batch_first=True, bidirectional=True)), "gru", "rnn",
     ),
