@@ -2,15 +2,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import ActivationRecord, OneBatchFit, Training, binomial_tail
+from gradcheck_kit.facts import ActivationRecord, LearningRateResponse, OneBatchFit, Training, binomial_tail
 from gradcheck_kit.rule import Bar, Finding, Skip, listed, rule
 
 ENOUGH_SAMPLES = 64  # fewer cannot tell a rare unit from a dead one
 NEARLY_ALL = 0.9  # of the units of a layer, in a run that learns with the others
 
 
-@rule("GK104", needs=(Training,), uses=(OneBatchFit,), explains=("GK103", "GK204", "GK205", "GK601", "GK606"))
-def dead_units(training: Training, fit: OneBatchFit | None, *, share: float = 0.5) -> Iterator[Finding]:
+SYMPTOMS = ("GK103", "GK204", "GK205", "GK601", "GK606")
+
+
+@rule("GK104", needs=(Training,), uses=(OneBatchFit, LearningRateResponse), explains=SYMPTOMS)
+def dead_units(
+    training: Training, fit: OneBatchFit | None, response: LearningRateResponse | None, *, share: float = 0.5
+) -> Iterator[Finding]:
     """More than half of an activation's units are never active, so they get no gradient and cannot come back.
 
     A unit is dead when it is active in fewer than 1 % of the samples of the last looks; sparse batches are healthy.
@@ -36,6 +41,8 @@ def dead_units(training: Training, fit: OneBatchFit | None, *, share: float = 0.
     if not dead:
         return
     worst = max(dead, key=_share)
+    if harm and response is not None and response.own.learned(training.constant_loss):
+        raise Skip(f"{harm}, but in {len(response.own.losses)} steps at the same learning rate it does")
     born_dead = _dead_at_start(worst, share)
     if harm and born_dead and training.finite and fit is not None and fit.attempts[0].fitted(fit.constant_loss):
         raise Skip(f"{_share(worst):.0%} of {worst.name} is dead from the start, but one batch is learned by heart")

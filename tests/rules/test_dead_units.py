@@ -13,6 +13,7 @@ from gradcheck_kit.testing import (
     fit_attempt,
     flat,
     judge,
+    learning_rate_response,
     one_batch_fit,
     poisoned,
     stack,
@@ -90,6 +91,12 @@ def test_it_judges_a_function_before_the_last_layer():
 def test_it_skips_a_run_that_learns_with_the_units_that_are_left(changes):
     with pytest.raises(Skip, match="the run learns with the units that are left"):
         apply(dead_units, run(**{"losses": falling(), "activations": (dead(),), **changes}))
+
+
+def test_it_skips_a_run_that_learns_when_it_is_given_more_steps():
+    patient = learning_rate_response({0.1: 2.3, 1.0: 0.5})
+    with pytest.raises(Skip, match="at the same learning rate it does"):
+        apply(dead_units, run(dead(), losses=flat()), patient)
 
 
 def test_it_skips_units_dead_from_the_start_where_one_batch_is_learned_by_heart():
