@@ -210,4 +210,12 @@ def _through_time(name: str, layer: nn.RNNBase, given: Any) -> TimeGradient | No
     by_step = gradient.double().square().movedim(time, 0).flatten(1).mean(1).sqrt()
     if not float(by_step[-1]) > 0:
         return None
-    return TimeGradient(name, type(layer).__name__, tuple((by_step / by_step[-1]).tolist()))
+    return TimeGradient(
+        name, type(layer).__name__, tuple((by_step / by_step[-1]).tolist()), padded=_padded(given.movedim(time, 0))
+    )
+
+
+def _padded(steps: Tensor) -> float:
+    """How many of the last steps, shape (time, batch, features), are equal to the last one, on average."""
+    same = (steps == steps[-1]).all(-1).flip(0).int().cummin(0).values.sum(0)
+    return float(same.where(same > 1, 0).double().mean())

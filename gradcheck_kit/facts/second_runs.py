@@ -255,6 +255,7 @@ class TimeGradient:
     layer_type: str  # "RNN", "LSTM", "GRU", or the type of a cell
     gradient_rms: tuple[float, ...]  # by step, earliest first; in units of the last step's
     cell: bool = False  # a module that the model calls step by step
+    padded: float = 0.0  # how many of a sequence's last steps are equal, over the first batch
     cut: bool = (
         False  # no gradient at all arrives before the last call, though what the first returned changes the loss
     )

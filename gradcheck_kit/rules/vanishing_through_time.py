@@ -69,6 +69,11 @@ def _cut(cells: list[TimeGradient], training: Training) -> Finding:
 
 
 def _fixes(layer: TimeGradient, name: str) -> Iterator[str]:
+    if layer.padded > len(layer.gradient_rms) / 4:
+        yield (
+            f"Leave out the padding: {layer.padded:.0f} of the {len(layer.gradient_rms)} steps that {name} reads last "
+            "are the same. Use nn.utils.rnn.pack_padded_sequence, or read its output at the last step that is none."
+        )
     if layer.cell:
         yield f"Make {name} carry its state: gates as in nn.GRUCell, or h + f(h, x) in place of f(h, x)."
         yield "Start what multiplies the state with nn.init.orthogonal_, which keeps its size."

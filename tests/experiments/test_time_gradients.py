@@ -57,6 +57,14 @@ def test_does_not_apply(model, steps, reason, probe_of):
         look(probe_of, model, steps)
 
 
+def test_counts_the_padding_at_the_end(probe_of):
+    x = torch.randn(16, 30, 3)
+    x[:8, 10:] = 0.0
+    data = [(x, torch.randint(0, 2, (16,)))]
+    probe = probe_of(Reader(nn.RNN(3, 8, batch_first=True)), train=data, loss_fn=nn.CrossEntropyLoss())
+    assert look_through_time(probe).layers[0].padded == 10.0
+
+
 def first_step_decides(steps=40):
     torch.manual_seed(1)
     y = torch.randint(0, 2, (256,))

@@ -86,3 +86,9 @@ def test_it_advises_a_cell_to_carry_its_state():
     cell = time_gradient("cell", first=1e-7, layer_type="Cell", cell=True)
     (finding,) = apply(vanishing_through_time, time_gradients(cell, turned_losses=falling(end=0.3)), STUCK)
     assert finding.fixes[0].startswith("Make cell carry its state")
+
+
+def test_it_advises_to_leave_out_padding_first():
+    padded = time_gradients(time_gradient("rnn", first=1e-7, padded=12.0), turned_losses=falling(end=0.3))
+    (finding,) = apply(vanishing_through_time, padded, STUCK)
+    assert finding.fixes[0].startswith("Leave out the padding: 12 of the 20 steps that rnn reads last are the same")
