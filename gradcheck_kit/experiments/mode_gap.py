@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.experiments.evaluation import load_trained
 from gradcheck_kit.facts import ModeGap
+from gradcheck_kit.facts.evaluation import SLOW
 from gradcheck_kit.observe.names import named_modules
 from gradcheck_kit.target.batches import batch_size_of
 from gradcheck_kit.target.workspace import Workspace, workspace
@@ -44,6 +45,7 @@ def compare_modes(probe: Probe) -> ModeGap:
         if len(batches) < BATCHES:
             raise NotApplicable(f"an epoch has fewer than {BATCHES} batches")
         work.model.eval()
+        slowest = ((), None) if own else _slowest(norms)
         try:
             by_running = _losses(work, batches[:BATCHES])
             before = {name: _statistics(norm) for name, norm in norms.items()}
@@ -61,9 +63,25 @@ def compare_modes(probe: Probe) -> ModeGap:
         except Exception as error:  # a model may return its loss in training mode only
             raise NotApplicable("the loss cannot be computed in evaluation mode") from error
     first = next(iter(norms.values()))
+    slow, momentum = slowest
     return ModeGap(
-        tuple(norms), type(first).__name__, batch_size_of(batches[0]) or 1, by_batch, by_running, by_average, still, own
-    )
+        tuple(norms), type(first).__name__, batch_size_of(batches[0]) or 1, by_batch, by_running, by_average, still,
+        own, slow, momentum, _epoch(prepared.train),
+    )  # fmt: skip
+
+
+def _slowest(norms: dict[str, nn.Module]) -> tuple[tuple[str, ...], float | None]:
+    """The layers whose running statistics move least with every batch, and by which share; none where that is usual."""
+    momenta = {name: m for name, norm in norms.items() if isinstance(m := getattr(norm, "momentum", None), float)}
+    least = min((m for m in momenta.values() if m > 0), default=SLOW)
+    return (tuple(name for name, m in momenta.items() if m == least), least) if least < SLOW else ((), None)
+
+
+def _epoch(batches: Any) -> int | None:
+    try:
+        return len(batches)
+    except TypeError:
+        return None
 
 
 def _norms(model: nn.Module) -> dict[str, nn.Module]:

@@ -72,6 +72,10 @@ class EvalMode:
     left: tuple[ModeHolder, ...]
 
 
+SLOW = 0.01  # a tenth of torch's default momentum, and the default of others
+EPOCHS = 5
+
+
 @dataclass(frozen=True, slots=True)
 class ModeGap:
     """The trained model's loss on training batches, normalised in three ways; everything else in evaluation mode."""
@@ -84,6 +88,16 @@ class ModeGap:
     by_average: tuple[float, ...]  # by statistics averaged anew over training batches
     still: tuple[str, ...] = ()  # of the layers, those whose running statistics never move, as with a momentum of 0
     own: bool = False  # the layers are of the user's own making
+    slow: tuple[str, ...] = ()  # of the layers, those of the smallest momentum below SLOW
+    momentum: float | None = None  # theirs: the newest batch's share
+    epoch: int | None = None  # batches of one; None: not known
+
+    @property
+    def left_of_start(self) -> float:
+        """The share of where they started that is left in the slowest running statistics after `EPOCHS`."""
+        if self.momentum is None or self.epoch is None:
+            return 0.0
+        return float((1 - self.momentum) ** (EPOCHS * self.epoch))
 
 
 @dataclass(frozen=True, slots=True)

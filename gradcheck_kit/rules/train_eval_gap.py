@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from statistics import fmean
 
 from gradcheck_kit.facts import ModeGap, Training
+from gradcheck_kit.facts.evaluation import EPOCHS
 from gradcheck_kit.rule import Finding, Skip, listed, rule
+
+LEFT = 0.1  # of where running statistics started, after some epochs
 
 
 @rule("GK603", needs=(ModeGap, Training), explains=("GK601", "GK605"), severity="warning")
@@ -13,11 +16,13 @@ def train_eval_gap(gap: ModeGap, training: Training, *, ratio: float = 1.5) -> I
     """On the same training batches the loss is far higher with BatchNorm in evaluation mode than in training mode.
 
     Running statistics are averaged anew first, since that they lag behind in a short run is no fault; where a momentum
-    of 0 keeps them from ever moving, they count as they are.
+    of 0 keeps them from ever moving, or one far below the usual for many epochs, they count as they are.
     """
     if training.synthetic:
         raise Skip("the data is made up")
-    evaluated = gap.by_running if gap.still else gap.by_average
+    slow = gap.left_of_start > LEFT
+    guilty = gap.still or (gap.slow if slow else gap.layers)
+    evaluated = gap.by_running if gap.still or slow else gap.by_average
     values = (*gap.by_batch, *evaluated)
     if not values or not all(map(math.isfinite, values)):
         raise Skip("the loss is not finite (see non-finite)")
@@ -33,14 +38,19 @@ def train_eval_gap(gap: ModeGap, training: Training, *, ratio: float = 1.5) -> I
     worse = all(b < a for b, a in zip(gap.by_batch, evaluated, strict=True))
     if not (worse and after > ratio * before and after - before > 0.2 * scale):
         return
-    places = listed((name or "the model" for name in gap.still or gap.layers), 5)
+    places = listed((name or "the model" for name in guilty), 5)
     why = ", though the running statistics were averaged anew."
     if gap.still:
         keeps = "forward leaves its buffers" if gap.own else "momentum=0 keeps the running statistics"
         why = f": {keeps} where they started."
+    elif slow:
+        why = (
+            f": with momentum={gap.momentum:g} the running statistics move so slowly that {EPOCHS} epochs of "
+            f"{gap.epoch} batches leave {gap.left_of_start:.0%} of where they started."
+        )
     yield Finding(
-        where=(gap.still or gap.layers)[0] or "model",
-        places=tuple(name or "model" for name in gap.still or gap.layers),
+        where=guilty[0] or "model",
+        places=tuple(name or "model" for name in guilty),
         message=f"On {len(gap.by_batch)} training batches of {gap.samples} the loss is {before:.3g} with {places} "
         f"({gap.layer_type}) in training mode and {after:.3g} in evaluation mode, {after / before:.1f} times as much "
         f"(up to {ratio:g} is healthy){why}",
@@ -62,6 +72,11 @@ def _fix(gap: ModeGap, places: str) -> str:
         )
     if gap.still:
         return f"Leave out momentum=0 in {places}: torch's default is 0.1, the share of the newest batch."
+    if gap.left_of_start > LEFT:
+        return (
+            f"Leave out momentum={gap.momentum:g} in {places}: torch's default is 0.1. It is the share of the newest "
+            "batch here, and of the old statistics in TensorFlow and Keras."
+        )
     if gap.samples < 16:
         return (
             f"Use larger batches than {gap.samples}, or GroupNorm or LayerNorm in place of {gap.layer_type}: the "

@@ -34,6 +34,12 @@ def test_averages_statistics_anew_where_the_running_ones_are_young(probe_of, blo
     assert fmean(found.by_running) > fmean(found.by_average)
 
 
+@pytest.mark.parametrize(("momentum", "slow"), [(0.001, ("1",)), (0.1, ()), (0.01, ())])
+def test_knows_a_momentum_far_below_the_usual(probe_of, blobs, momentum, slow):
+    found = compared(probe_of(normed(nn.BatchNorm1d(16, momentum=momentum)), train=blobs(n=512, batch=64), lr=0.01))
+    assert (found.slow, found.momentum, found.epoch) == (slow, momentum if slow else None, 8)
+
+
 def test_sees_what_batches_of_two_cost(probe_of, blobs):
     found = compared(probe_of(normed(), train=blobs(n=256, batch=2), lr=0.01, steps=60))
     assert fmean(found.by_average) != pytest.approx(fmean(found.by_batch), rel=0.2)

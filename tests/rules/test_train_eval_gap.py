@@ -34,6 +34,26 @@ def test_it_names_a_momentum_that_keeps_statistics_from_moving():
     assert finding.fixes[0].startswith("Leave out momentum=0 in 4: torch's default is 0.1")
 
 
+def slowly(**changes):
+    own = {"by_running": (9.0,) * 8, "slow": ("4",), "momentum": 0.001, "epoch": 30}
+    return mode_gap(**{**own, **changes})
+
+
+def test_it_names_a_momentum_far_below_the_usual():
+    (finding,) = apply(train_eval_gap, slowly(), training())
+    assert finding.where == "4"
+    assert "with momentum=0.001 the running statistics move so slowly that 5 epochs of 30 batches" in finding.message
+    assert "leave 86% of where they started" in finding.message
+    assert "in TensorFlow and Keras" in finding.fixes[0]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"epoch": 5000}, {"epoch": None}, {"momentum": None, "slow": ()}, {"by_running": (0.34,) * 8}]
+)
+def test_it_passes_a_small_momentum_that_does_no_harm_in_some_epochs(changes):
+    assert apply(train_eval_gap, slowly(**changes), training()) == ()
+
+
 def test_it_names_a_norm_of_the_users_own_that_never_moves_its_statistics():
     (finding,) = apply(train_eval_gap, mode_gap(by_running=(9.0,) * 8, still=("4",), own=True), training())
     assert finding.where == "4"
