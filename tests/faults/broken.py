@@ -1627,3 +1627,148 @@ def lstm_whose_forget_gate_starts_closed():
     with torch.no_grad():
         rnn.bias_hh_l0[32:64] = -4.0
     return classification(LastState(rnn, 32), first_step_decides(40))
+
+
+# ---- what belongs to the model, the loss and the schedule ----
+
+
+@fault("unregistered-module")
+def gain_that_is_no_parameter():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Linear(20, 64), nn.Linear(64, 4)
+            self.gain = torch.ones(64, requires_grad=True)
+
+        def forward(self, x):
+            return self.head(F.relu(self.body(x)) * self.gain)
+
+    return classification(Net(), clusters())
+
+
+@fault("not-optimized")
+def centres_that_the_optimizer_lacks():
+    """Class centres that belong to the loss."""
+
+    class CentreLoss(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.centres = nn.Parameter(3 * torch.randn(4, 16))
+
+        def forward(self, embedding, labels):
+            return F.cross_entropy(-torch.cdist(embedding, self.centres), labels)
+
+    model = mlp([20, 64, 16])
+    return classification(model, clusters(), sgd(model), CentreLoss())
+
+
+@fault("learning-rate-too-low")
+def warm_up_by_an_integer_division():
+    model = mlp([20, 64, 64, 4])
+    optimizer = sgd(model)
+    target = classification(model, clusters(), optimizer)
+    model.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) // 500))
+    return target
+
+
+@fault("loss-broadcast")
+def values_of_actions_against_a_row_of_rewards():
+    """The commonest mistake of Q-learning: gather keeps its column."""
+    values, worth = mlp([8, 64, 3]), torch.randn(8, 3)
+
+    def make(n):
+        state, action = torch.randn(n, 8), torch.randint(0, 3, (n,))
+        return state, action, (state @ worth).gather(1, action[:, None])[:, 0] + 0.1 * torch.randn(n)
+
+    def step(model, batch):
+        state, action, reward = batch
+        return (model(state).gather(1, action[:, None]) - reward).square().mean()
+
+    train, test = loaders(make)
+    optimizer = torch.optim.Adam(values.parameters(), 3e-3)
+    return Target(values, train, test, optimizer=optimizer, training_step=step)
+
+
+@fault("wrong-output-activation")
+def cosines_without_a_temperature():
+    class Prototypes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.prototypes = mlp([20, 64, 32]), nn.Parameter(torch.randn(4, 32))
+
+        def forward(self, x):
+            return F.normalize(self.body(x)) @ F.normalize(self.prototypes).T
+
+    return classification(Prototypes(), clusters())
+
+
+# ---- loops over a cell ----
+
+
+class StepByStep(nn.Module):
+    def __init__(self, between):
+        super().__init__()
+        self.cell, self.head, self.between = nn.GRUCell(1, 32), nn.Linear(32, 1), between
+
+    def forward(self, x):
+        h = torch.zeros(len(x), 32)
+        for t in range(x.shape[1]):
+            h = self.cell(x[:, t], self.between(h))
+        return self.head(h)[:, 0]
+
+
+@fault("vanishing-through-time")
+def state_that_is_detached_at_every_step():
+    def make(n):
+        x = torch.randn(n, 12, 1)
+        return x, x.sum((1, 2)) / 12**0.5
+
+    return classification(StepByStep(lambda h: h.detach()), make, loss_fn=nn.MSELoss())
+
+
+@fault("exploding-gradient")
+def recurrent_weights_that_double_the_state():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.RNN(1, 32, batch_first=True, nonlinearity="relu"), nn.Linear(32, 1)
+            with torch.no_grad():
+                self.rnn.weight_hh_l0.copy_(2 * torch.eye(32))
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0][:, -1])[:, 0]
+
+    def make(n):
+        x = torch.randn(n, 24, 1)
+        return x, x.sum((1, 2)) / 24**0.5
+
+    model = Net()
+    return classification(model, make, sgd(model, 0.01), nn.MSELoss())
+
+
+# ---- evaluation mode ----
+
+
+def normed(norm):
+    return nn.Sequential(nn.Linear(20, 64), norm, nn.Tanh(), nn.Linear(64, 4))
+
+
+@fault("train-eval-gap")
+def momentum_of_a_thousandth():
+    """As it is written where momentum is what is kept of the old statistics."""
+    return classification(normed(nn.BatchNorm1d(64, momentum=0.001)), changed(clusters(), lambda x, y: (20 + 3 * x, y)))
+
+
+@fault("train-eval-gap")
+def norm_of_ones_own_that_keeps_no_statistics():
+    class Norm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mean", torch.zeros(64))
+            self.register_buffer("variance", torch.ones(64))
+
+        def forward(self, x):
+            mean, variance = (x.mean(0), x.var(0)) if self.training else (self.mean, self.variance)
+            return (x - mean) / (variance + 1e-5).sqrt()
+
+    return classification(normed(Norm()), changed(clusters(), lambda x, y: (20 + 3 * x, y)))
