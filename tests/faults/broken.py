@@ -557,7 +557,7 @@ def a_loss_in_forward_that_is_summed():
 
 
 class MeanLayer(nn.Module):
-    """A layer of a graph network, whose nodes are the first channel's rows: each by itself, and its neighbours' mean."""
+    """A layer of a graph network in a ring: each node by itself, and the mean of its neighbours."""
 
     def __init__(self, inputs, outputs):
         super().__init__()
