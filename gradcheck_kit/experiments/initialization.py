@@ -9,16 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.experiments.second_run import PATIENCE, losses_of_run
 from gradcheck_kit.facts import Initialization, InitialWeight, RateTrial, Training, end_to_end
-from gradcheck_kit.observe.names import named_modules, named_parameters
+from gradcheck_kit.observe.names import named_modules
+from gradcheck_kit.observe.products import CONVOLUTION, Product, products_of
 from gradcheck_kit.observe.recorder import Recorder
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.workspace import Workspace, workspace
@@ -28,8 +27,7 @@ _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 _RELU = {"relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "celu", "gelu", "silu", "mish", "softplus",
          "hardswish", "clamp_min", "threshold"}  # fmt: skip
 _BOUNDED = {"sigmoid", "tanh", "hardtanh", "hardsigmoid", "softsign"}
-_PRODUCTS = {"linear", "matmul", "mm", "addmm", "rmatmul", "bmm", "einsum"}
-NARROWEST = 8  # of a parameter that is multiplied with directly: narrower ones are no layer
+WIDEST = 8  # of a parameter that is multiplied with directly, at least: of smaller ones the size says little
 
 
 @dataclass(slots=True)
@@ -91,46 +89,13 @@ def _suffers(training: Training, made: Initialization) -> bool:
 # ---- which weights -----------------------------------------------------------------------------------------------
 
 
-class _Products(TorchFunctionMode):
-    """Notes which parameters are multiplied with, and whether their first dimension is what goes in."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self._names = {id(p): name for name, p in named_parameters(model)}
-        self.input_first: dict[str, bool] = {}
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "").strip("_") in _PRODUCTS:
-            for operand in args:
-                if not isinstance(operand, Tensor):
-                    continue
-                base = operand if id(operand) in self._names else operand._base  # noqa: SLF001  # of W.T it is W
-                if base is not None and base.ndim == 2 and id(base) in self._names:
-                    turned = operand is not base
-                    self.input_first[self._names[id(base)]] = turned == (func.__name__ == "linear")
-        return func(*args, **kwargs or {})
+def _factors(work: Workspace, probe: Probe) -> dict[str, Product]:
+    """The matrices that modules of the user's own multiply with."""
+    batch = work.to_device(next(endless(probe.prepared.train)))
+    return products_of(work.model, lambda: work.task.forward(work.model, batch))
 
 
-def _factors(work: Workspace, probe: Probe) -> dict[str, bool]:
-    """The matrices that modules of the user's own multiply with; looked for where there may be any."""
-    if not any(p.ndim == 2 and min(p.shape) >= NARROWEST for _, p in _own_parameters(work.model)):
-        return {}
-    products = _Products(work.model)
-    try:
-        with torch.no_grad(), products:
-            work.task.forward(work.model, work.to_device(next(endless(probe.prepared.train))))
-    except Exception:  # noqa: BLE001  # a forward that takes gradients itself: what was seen so far will do
-        return products.input_first
-    return products.input_first
-
-
-def _own_parameters(model: nn.Module) -> Iterator[tuple[nn.Module, nn.Parameter]]:
-    for module in model.modules():
-        if not type(module).__module__.startswith("torch."):
-            yield from ((module, p) for p in module.parameters(recurse=False) if not nn.parameter.is_lazy(p))
-
-
-def _weights(model: nn.Module, input_first: dict[str, bool]) -> Iterator[_Weight]:
+def _weights(model: nn.Module, products: dict[str, Product]) -> Iterator[_Weight]:
     """Trainable weights that something random was drawn for: no zeros, no constants, nothing tied or parametrized."""
     owners: dict[int, int] = {}
     for module in model.modules():
@@ -143,20 +108,27 @@ def _weights(model: nn.Module, input_first: dict[str, bool]) -> Iterator[_Weight
             if not parameter.requires_grad or nn.parameter.is_lazy(parameter) or owners[id(parameter)] > 1:
                 continue
             name = f"{layer}.{own}" if layer else own
-            drawn = _drawn(module, own, name, parameter, input_first)
+            product = products.get(name)
+            drawn = _drawn(module, own) or ("own" if product is not None and _is_layer(product) else "")
             if drawn and parameter.is_floating_point() and _is_random(parameter):
-                fans = _fans(module, parameter, turned=input_first.get(name, False) and drawn == "own")
+                fans = _fans(module, parameter) if drawn != "own" or product is None else _own_fans(product)
                 yield _Weight(name, layer, module, parameter, *fans, drawn)
 
 
-def _drawn(module: nn.Module, own: str, name: str, parameter: nn.Parameter, input_first: dict[str, bool]) -> str:
+def _drawn(module: nn.Module, own: str) -> str:
     if isinstance(module, _LINEAR):
         return "linear" if own == "weight" else ""
     if isinstance(module, nn.MultiheadAttention):
         return "linear" if own == "in_proj_weight" else ""
     if isinstance(module, _RECURRENT):
         return "recurrent" if own.startswith("weight_") else ""
-    return "own" if name in input_first and min(parameter.shape) >= NARROWEST else ""
+    return ""
+
+
+def _is_layer(product: Product) -> bool:
+    """What is multiplied with as it is; a scaled weight is drawn to its own scale."""
+    sizes = product.units_of(product.parameter).shape
+    return product.direct and min(sizes) >= 2 and max(sizes) >= WIDEST
 
 
 def _is_random(parameter: Tensor) -> bool:
@@ -165,7 +137,14 @@ def _is_random(parameter: Tensor) -> bool:
     return rows.numel() > 1 and bool((rows != rows[0, 0]).any()) and (len(rows) == 1 or bool((rows != rows[0]).any()))
 
 
-def _fans(module: nn.Module, parameter: Tensor, *, turned: bool) -> tuple[int, int]:
+def _own_fans(product: Product) -> tuple[int, int]:
+    """Weights into a unit, and what goes out of an input; of a convolution both by all places of its kernel."""
+    units, weights = product.units_of(product.parameter).shape
+    places = math.prod(product.parameter.shape[2:]) if product.kind == CONVOLUTION else 1
+    return weights, units * places
+
+
+def _fans(module: nn.Module, parameter: Tensor) -> tuple[int, int]:
     if isinstance(module, _RECURRENT):
         return module.hidden_size, module.hidden_size  # torch draws all of its weights by that alone
     if parameter.ndim < 2:
@@ -173,7 +152,7 @@ def _fans(module: nn.Module, parameter: Tensor, *, turned: bool) -> tuple[int, i
     fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(parameter)  # noqa: SLF001  # has no public name
     if isinstance(module, nn.modules.conv._ConvNd):  # noqa: SLF001  # the common base has no public name
         fan_out = max(1, fan_out // module.groups)
-    return (fan_out, fan_in) if turned else (fan_in, fan_out)
+    return fan_in, fan_out
 
 
 # ---- what would fit ----------------------------------------------------------------------------------------------

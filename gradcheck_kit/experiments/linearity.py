@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.experiments.one_batch_fit import small_batch
 from gradcheck_kit.facts import Linearity, Training
 from gradcheck_kit.observe.names import named_modules
+from gradcheck_kit.observe.products import CONVOLUTION, MATRIX, Product, Products, bare_parameters, products_of
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.layers import takes_hooks
 from gradcheck_kit.target.task import prediction_of, tensors
@@ -43,9 +44,12 @@ class _Call:
     """The first call of a layer with weights."""
 
     name: str
-    module: nn.Module
     given: Tensor
     returned: Tensor
+    trainable: bool
+    convolution: bool
+    bare: bool = False  # a product with a parameter, that a module of the user's own makes itself
+    one_axis: bool = True  # given and returned along the last dimension, or by a convolution
 
 
 def look_at_linearity(probe: Probe) -> Linearity:
@@ -57,8 +61,9 @@ def look_at_linearity(probe: Probe) -> Linearity:
         return Linearity(False, len(inner), 0, None, "", (), ())
     if prepared.task.training_step is not None:
         raise NotApplicable("the target brings a training step, which does not say what the model's input is")
-    if sum(isinstance(module, _LAYERS) for module in prepared.model.modules()) < 2:
-        raise NotApplicable("the model has fewer than two linear or convolution layers")
+    known = sum(isinstance(module, _LAYERS) for module in prepared.model.modules())
+    if known + sum(p.ndim > 1 for _, _, p in bare_parameters(prepared.model)) < 2:
+        raise NotApplicable("the model has fewer than two layers with a weight matrix")
     with workspace(prepared, seed=prepared.settings.seed) as work:
         batch = small_batch(work.to_device(next(endless(prepared.train))))
         args, kwargs, _ = prepared.task.form.split(batch)
@@ -89,6 +94,8 @@ def _look(work: Workspace, inputs: Any) -> Linearity:
     if not worst <= EXACT:
         return Linearity(False, 0, len(SCALES), worst, link, (), ())
     chain, widths = _chain(work, inputs)
+    if not chain and _unseen(work, inputs):
+        raise NotApplicable("the model is affine, and how its own weight matrices follow each other is not seen")
     return Linearity(True, 0, len(SCALES), worst, link, chain, widths)
 
 
@@ -168,39 +175,91 @@ def _before_link(work: Workspace, inputs: Any) -> tuple[Tensor, str]:
 
 @contextmanager
 def _calls(model: nn.Module) -> Iterator[dict[str, _Call]]:
-    """The first call of each layer with weights that is seen while it is open, by the order of their ends."""
+    """The first call of each layer with weights that is seen while it is open, by the order of their ends.
+
+    Parameters that are multiplied with each other, or at every step of a loop, are no layers that follow each other.
+    """
     calls: dict[str, _Call] = {}
     handles = []
+
+    def note_product(product: Product) -> None:
+        calls.pop(product.layer, None)
+        convolution = product.kind == CONVOLUTION
+        calls[product.layer] = _Call(
+            product.layer, product.given, product.returned, product.parameter.requires_grad, convolution,
+            bare=True, one_axis=convolution or product.kind == MATRIX,
+        )  # fmt: skip
+
+    products = Products(model, note_product)
     for name, module in named_modules(model):
         if isinstance(module, _LAYERS) and takes_hooks(module):
 
             def note(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
                 if args and isinstance(args[0], Tensor) and isinstance(output, Tensor):
-                    calls.setdefault(name, _Call(name, module, args[0], output))
+                    trainable = all(p.requires_grad for p in module.parameters())
+                convolution = not isinstance(module, nn.Linear)
+                calls.setdefault(name, _Call(name, args[0], output, trainable, convolution))
 
             handles.append(module.register_forward_hook(note))
     try:
-        yield calls
+        with products if products.expected else nullcontext():
+            yield calls
     finally:
         for handle in handles:
             handle.remove()
+    for product in products.found.values():
+        calls[product.layer].returned = product.returned
+        if product.calls > 1:
+            del calls[product.layer]
 
 
 def _chain(work: Workspace, inputs: Any) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Trainable layers of which each feeds the next, by autograd's graph, and the widths between them."""
-    args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, inputs)
-    with _calls(work.model) as calls:
+    sources: list[Tensor] = []
+
+    def source(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        sources.append(tensor.detach().double().requires_grad_())
+        return sources[-1].clone()  # which a forward may change in place
+
+    args, kwargs = pytree.tree_map_only(Tensor, source, inputs)
+    with _embeddings_through(work.model, source), _calls(work.model) as calls:
         work.model(*args, **kwargs)
     chain: list[_Call] = []
     for call in calls.values():
-        if not all(p.requires_grad for p in call.module.parameters()):
+        if not call.trainable or not call.one_axis:
             continue
-        if not chain or _feeds(chain[-1].returned, call.given):
+        if call.bare and not any(_feeds(given, call.given) for given in sources):
+            continue  # factors that are multiplied with each other first
+        if not chain or _follows(chain[-1], call):
             chain.append(call)
     if len(chain) < 2:
         return (), ()
     ends = [chain[0].given, *(call.returned for call in chain)]
     return tuple(call.name for call in chain), tuple(_width(chain, tensor) for tensor in ends)
+
+
+def _unseen(work: Workspace, inputs: Any) -> bool:
+    """Whether a module of the user's own holds a matrix that is multiplied with in a way that is not known."""
+    args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, inputs)
+    products = products_of(work.model, lambda: work.model(*args, **kwargs))
+    return any(p.ndim > 1 and p.requires_grad and n not in products for n, _, p in bare_parameters(work.model))
+
+
+def _follows(first: _Call, second: _Call) -> bool:
+    """Whether a layer is fed by another, and over the same dimension: over rows and then columns is a factorisation."""
+    if not _feeds(first.returned, second.given):
+        return False
+    if first.convolution or second.convolution or first.returned.shape[-1] == 1:
+        return True
+    for position in (0, -1):
+        one = second.given[(position,) * (second.given.ndim - 1)].sum()
+        gradient = torch.autograd.grad(one, first.returned, retain_graph=True)[0]
+        features = int((gradient.flatten(0, -2) != 0).any(0).sum()) if gradient.ndim > 1 else gradient.numel()
+        if features:
+            return features > 1
+    return False
 
 
 def _feeds(output: Tensor, given: Tensor) -> bool:
@@ -211,6 +270,6 @@ def _feeds(output: Tensor, given: Tensor) -> bool:
 
 def _width(chain: list[_Call], tensor: Tensor) -> int:
     """Features, where all layers are linear ones, which may be applied at many places; else numbers per sample."""
-    if all(isinstance(call.module, nn.Linear) for call in chain):
+    if not any(call.convolution for call in chain):
         return tensor.shape[-1]
     return tensor[0].numel()

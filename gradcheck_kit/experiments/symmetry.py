@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.facts import EqualUnits, Symmetry
 from gradcheck_kit.observe.names import named_modules
+from gradcheck_kit.observe.products import Product, Products, bare_parameters, products_of
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.layers import takes_hooks
 from gradcheck_kit.target.workspace import Workspace, workspace
@@ -35,6 +37,8 @@ class _Units:
     module: nn.Module
     weights: Tensor
     biases: Tensor | None
+    parameters: tuple[Tensor, ...]  # of the module; or the one that a module of the user's own multiplies with
+    bare: bool = False
 
     @property
     def equal(self) -> bool:
@@ -48,19 +52,20 @@ def look_at_symmetry(probe: Probe) -> Symmetry:
     prepared = probe.prepared
     looked_at = 0
     suspects: set[str] = set()
+    products = _products(probe)
     with torch.no_grad():
-        for units in _layers(prepared.model):
+        for units in _layers(prepared.model, products):
             looked_at += 1
             if units.equal:
                 suspects.add(units.layer)
     if not looked_at:
-        raise NotApplicable("the model has no trainable Linear, convolution or recurrent layer of two or more units")
+        raise NotApplicable("the model has no trainable layer with a weight matrix and two or more units")
     if not suspects:
         return Symmetry(looked_at, 0, ())
     with workspace(prepared, seed=prepared.settings.seed) as work:
         if not work.optimizers:
             raise NotApplicable("nothing is optimized")
-        start = {u.layer: u for u in _layers(work.model) if u.layer in suspects}
+        start = {u.layer: u for u in _layers(work.model, products) if u.layer in suspects}
         with torch.no_grad():
             for units in start.values():
                 units.weights = units.weights.detach().clone()
@@ -70,9 +75,9 @@ def look_at_symmetry(probe: Probe) -> Symmetry:
         except Exception:  # noqa: BLE001  # the training run that follows says what the user's code raises
             raise NotApplicable("the first steps of training raise") from None
         with torch.no_grad():
-            spreads = {u.layer: _spread(start[u.layer], u) for u in _layers(work.model) if u.layer in start}
+            spreads = {u.layer: _spread(start[u.layer], u) for u in _layers(work.model, products) if u.layer in start}
         together = [layer for layer, spread in spreads.items() if spread is not None and not spread > 0.9]
-        hidden = _hidden(work, probe, {layer: start[layer].module for layer in together}) if together else set()
+        hidden = _hidden(work, probe, [start[layer] for layer in together]) if together else set()
     return Symmetry(
         looked_at,
         steps,
@@ -87,14 +92,42 @@ def look_at_symmetry(probe: Probe) -> Symmetry:
                 hidden=layer in hidden,
                 spread=spreads.get(layer),
                 gradient_zero=layer in still_zero,
+                bare=units.bare,
             )
             for layer, units in start.items()
         ),
     )
 
 
-def _layers(model: nn.Module) -> Iterator[_Units]:
+def _products(probe: Probe) -> dict[str, Product]:
+    """What modules of the user's own multiply with, by one forward pass; made only where there may be any."""
+    prepared = probe.prepared
+    if not any(p.ndim > 1 for _, _, p in bare_parameters(prepared.model)):
+        return {}
+    with workspace(prepared, seed=prepared.settings.seed) as work:
+        batch = work.to_device(next(endless(prepared.train)))
+        return products_of(work.model, lambda: work.task.forward(work.model, batch))
+
+
+def _layers(model: nn.Module, products: dict[str, Product]) -> Iterator[_Units]:
     """Trainable layers with two or more units, each of which sees the same inputs through two or more weights."""
+    for units in (*_known_layers(model), *_bare_layers(model, products)):
+        if min(units.weights.shape) >= 2 and units.weights.is_floating_point():
+            yield units
+
+
+def _bare_layers(model: nn.Module, products: dict[str, Product]) -> Iterator[_Units]:
+    for name, module, parameter in bare_parameters(model):
+        if name in products and parameter.requires_grad:
+            weights = products[name].units_of(parameter)
+            # Any vector beside it with a number for each unit may be its bias.
+            vectors = [p for p in module.parameters(recurse=False) if p.numel() == max(p.shape, default=0)]
+            biases = [p.flatten() for p in vectors if p.numel() == len(weights)]
+            stacked = torch.stack(biases, 1) if biases else None
+            yield _Units(products[name].layer, module, weights, stacked, (parameter,), bare=True)
+
+
+def _known_layers(model: nn.Module) -> Iterator[_Units]:
     for name, module in named_modules(model):
         own = list(module.parameters())
         if nn.utils.parametrize.is_parametrized(module):
@@ -102,16 +135,17 @@ def _layers(model: nn.Module) -> Iterator[_Units]:
         if not own or not all(p.requires_grad for p in own) or any(map(nn.parameter.is_lazy, own)):
             continue
         if isinstance(module, nn.Linear):
-            found = [_Units(name, module, module.weight, _column(module.bias))]
+            parts = [(module.weight, _column(module.bias))]
         elif isinstance(module, _CONVOLUTIONS) and module.groups == 1:
-            found = [_Units(name, module, module.weight.flatten(1), _column(module.bias))]
+            parts = [(module.weight.flatten(1), _column(module.bias))]
         elif isinstance(module, _TRANSPOSED) and module.groups == 1:
-            found = [_Units(name, module, module.weight.transpose(0, 1).flatten(1), _column(module.bias))]
+            parts = [(module.weight.transpose(0, 1).flatten(1), _column(module.bias))]
         elif isinstance(module, nn.RNNBase) and not module.proj_size:
-            found = list(_recurrent(name, module))
+            yield from _recurrent(name, module)
+            continue
         else:
             continue
-        yield from (u for u in found if min(u.weights.shape) >= 2 and u.weights.is_floating_point())
+        yield from (_Units(name, module, weights, biases, tuple(own)) for weights, biases in parts)
 
 
 def _column(bias: Tensor | None) -> Tensor | None:
@@ -128,7 +162,8 @@ def _recurrent(name: str, module: nn.RNNBase) -> Iterator[_Units]:
         biases = [getattr(module, f"{kind}{suffix}").view(gates, size).T for kind in ("bias_ih", "bias_hh")] if (
             module.bias
         ) else None  # fmt: skip
-        yield _Units(f"{name} ({suffix.removeprefix('_')})", module, weights, None if biases is None else sum(biases))
+        layer = f"{name} ({suffix.removeprefix('_')})"
+        yield _Units(layer, module, weights, None if biases is None else sum(biases), tuple(module.parameters()))
 
 
 def _train(work: Workspace, probe: Probe, start: dict[str, _Units]) -> tuple[set[str], int]:
@@ -142,7 +177,7 @@ def _train(work: Workspace, probe: Probe, start: dict[str, _Units]) -> tuple[set
         _, loss = work.step(batch)
         work.backward(loss)
         work.unscale()
-        zero = {layer for layer in zero if _gradient_is_zero(start[layer].module)}
+        zero = {layer for layer in zero if _gradient_is_zero(start[layer])}
         work.update(batch)
         done += not work.skipped
         if done == STEPS:
@@ -150,8 +185,8 @@ def _train(work: Workspace, probe: Probe, start: dict[str, _Units]) -> tuple[set
     return zero, done
 
 
-def _gradient_is_zero(module: nn.Module) -> bool:
-    gradients = [p.grad for p in module.parameters()]
+def _gradient_is_zero(units: _Units) -> bool:
+    gradients = [p.grad for p in units.parameters]
     return all(g is not None and not bool(g.any()) for g in gradients)
 
 
@@ -163,9 +198,9 @@ def _spread(start: _Units, end: _Units) -> float | None:
     return math.sqrt(float((moved - moved.mean(0)).square().mean()) / length)
 
 
-def _hidden(work: Workspace, probe: Probe, layers: dict[str, nn.Module]) -> set[str]:
+def _hidden(work: Workspace, probe: Probe, layers: list[_Units]) -> set[str]:
     """Which of these layers feed another call of a layer with weights, by autograd's graph."""
-    outputs: dict[int, Tensor] = {}
+    outputs: dict[int | str, Tensor] = {}
     inputs: list[Tensor] = []
 
     def note(module: nn.Module, args: tuple[object, ...], output: object) -> None:
@@ -180,12 +215,17 @@ def _hidden(work: Workspace, probe: Probe, layers: dict[str, nn.Module]) -> set[
     handles = [
         m.register_forward_hook(note) for m in work.model.modules() if isinstance(m, weighted) and takes_hooks(m)
     ]
+    products = Products(work.model)
     try:
-        work.step(work.to_device(next(endless(probe.prepared.train))))
+        with products if products.expected else nullcontext():
+            work.step(work.to_device(next(endless(probe.prepared.train))))
     finally:
         for handle in handles:
             handle.remove()
-    return {layer for layer, module in layers.items() if id(module) in outputs and _feeds(outputs[id(module)], inputs)}
+    inputs += products.given
+    outputs |= {product.layer: product.returned for product in products.found.values()}
+    made = {units.layer: outputs.get(units.layer if units.bare else id(units.module)) for units in layers}
+    return {layer for layer, output in made.items() if output is not None and _feeds(output, inputs)}
 
 
 def _feeds(output: Tensor, inputs: list[Tensor]) -> bool:

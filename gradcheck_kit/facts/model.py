@@ -77,6 +77,7 @@ class EqualUnits:
     hidden: bool  # what the layer returns goes into another layer with weights
     spread: float | None  # RMS of the units' deviation from their common movement / of the movement; None: none moved
     gradient_zero: bool  # exactly, of all of its parameters, in every step
+    bare: bool = False  # a parameter that a module of the user's own multiplies with
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from gradcheck_kit.facts import Linearity, Training
 from gradcheck_kit.rule import Finding, listed, rule
 
 
-@rule("GK408", needs=(Linearity,), uses=(Training,), explains=("GK205", "GK601", "GK606"), severity="warning")
+@rule("GK408", needs=(Linearity,), uses=(Training,), explains=("GK205", "GK507", "GK601", "GK606"), severity="warning")
 def no_nonlinearity(linearity: Linearity, training: Training | None) -> Iterator[Finding]:
     """The network is affine in its input, so its layers compute together what a single one could.
 

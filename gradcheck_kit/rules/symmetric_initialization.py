@@ -66,8 +66,13 @@ def _finding(layers: list[EqualUnits], message: str, limit: float, *, warning: b
         message=message,
         evidence={"units": first.units, "spread": first.spread, "limit": limit, "layers": names},
         fixes=(
-            f"Initialise {listed(names)} at random: leave out the constant and keep "
-            f"{first.layer_type}'s default, or call nn.init.kaiming_normal_(weight).",
+            f"Initialise {listed(names)} at random: "
+            + (
+                "for example with nn.init.xavier_uniform_, which takes a matrix either way round."
+                if first.bare
+                else f"leave out the constant and keep {first.layer_type}'s default, or call "
+                "nn.init.kaiming_normal_(weight)."
+            ),
         ),
         severity="warning" if warning else None,
         places=tuple(names),

@@ -65,6 +65,46 @@ def test_sees_a_matrix_that_a_module_of_the_users_own_multiplies_with(probe_of, 
     assert own.proposed == pytest.approx(math.sqrt(2 / 8))
 
 
+class Own(nn.Module):
+    def __init__(self, forward, *shape):
+        super().__init__()
+        self.weight, self._forward = nn.Parameter(torch.randn(*shape)), forward
+
+    def forward(self, x):
+        return self._forward(x, self.weight)
+
+
+@pytest.mark.parametrize(
+    ("own", "proposed"),
+    [
+        (Own(lambda x, w: x @ w, 4, 16), math.sqrt(2 / 4)),
+        (Own(nn.functional.linear, 16, 4), math.sqrt(2 / 4)),
+        (Own(lambda x, w: torch.einsum("ni,oi->no", x, w), 16, 4), math.sqrt(2 / 4)),
+        (Own(lambda x, w: nn.functional.conv1d(x[:, None], w, padding=1).mean(2), 16, 1, 3), math.sqrt(2 / 3)),
+    ],
+    ids=["x @ w", "F.linear", "einsum", "conv1d"],
+)
+def test_tells_inputs_and_units_of_a_parameter_by_what_it_is_multiplied_with(own, proposed, probe_of, blobs):
+    weights = look(probe_of, nn.Sequential(own, nn.ReLU(), nn.Linear(16, 2)), blobs()).weights
+    assert [w.name for w in weights] == ["0.weight", "2.weight"]
+    assert weights[0].proposed == pytest.approx(proposed)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        Own(lambda x, w: x + w, 1, 4),
+        Own(lambda x, w: x @ w, 4, 4),  # of so few numbers the size says little
+        Own(lambda x, w: x @ (w / 2), 4, 16),  # drawn to a scale of its own
+    ],
+    ids=["added", "small", "scaled"],
+)
+def test_says_nothing_of_the_size_of_other_parameters(own, probe_of, blobs):
+    model = nn.Sequential(own, nn.LazyLinear(2))
+    model(torch.zeros(2, 4))
+    assert [w.name for w in look(probe_of, model, blobs()).weights] == ["1.weight"]
+
+
 def test_leaves_zeros_and_frozen_layers_out(probe_of, mlp, blobs):
     model = mlp(4, 8, 8, 2)
     nn.init.zeros_(model[4].weight)

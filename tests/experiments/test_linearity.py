@@ -152,6 +152,127 @@ def test_does_not_apply_to_a_training_step(probe_of):
         look_at_linearity(probe_of(model, train=data(), training_step=lambda m, b: m(b[0]).square().mean()))
 
 
+# ---- layers that are written by hand ----
+
+
+class Dense(nn.Module):
+    def __init__(self, inputs, outputs, activation=None):
+        super().__init__()
+        self.kernel, self.bias = nn.Parameter(torch.randn(inputs, outputs)), nn.Parameter(torch.randn(outputs))
+        self.activation = activation
+
+    def forward(self, x):
+        x = x @ self.kernel + self.bias
+        return x if self.activation is None else self.activation(x)
+
+
+class Matrices(nn.Module):
+    """Weights that the model itself multiplies with."""
+
+    def __init__(self, forward, **shapes):
+        super().__init__()
+        for name, shape in shapes.items():
+            setattr(self, name, nn.Parameter(torch.randn(*shape)))
+        self._forward = forward
+
+    def forward(self, x):
+        return self._forward(self, x)
+
+
+GRAPH = torch.rand(5, 5)
+BY_HAND = {
+    "dense": (lambda: nn.Sequential(Dense(10, 16), Dense(16, 4)), (10,), ("0", "1"), (10, 16, 4)),
+    "beside torch's": (lambda: nn.Sequential(nn.Linear(10, 16), Dense(16, 4)), (10,), ("0", "1"), (10, 16, 4)),
+    "in the model's forward": (
+        lambda: Matrices(lambda m, x: x @ m.a @ m.b, a=(10, 16), b=(16, 4)), (10,), ("a", "b"), (10, 16, 4),
+    ),
+    "F.linear": (
+        lambda: Matrices(lambda m, x: F.linear(F.linear(x, m.a), m.b * 0.1), a=(16, 10), b=(4, 16)),
+        (10,), ("a", "b"), (10, 16, 4),
+    ),
+    "einsum": (
+        lambda: Matrices(
+            lambda m, x: torch.einsum("nh,ho->no", torch.einsum("ni,ih->nh", x, m.a), m.b), a=(10, 16), b=(16, 4)
+        ),
+        (10,), ("a", "b"), (10, 16, 4),
+    ),
+    "graph": (
+        lambda: Matrices(lambda m, x: (GRAPH.to(x) @ (GRAPH.to(x) @ x @ m.a) @ m.b).mean(1), a=(3, 8), b=(8, 4)),
+        (5, 3), ("a", "b"), (3, 8, 4),
+    ),
+    "convolutions": (
+        lambda: Matrices(
+            lambda m, x: F.conv1d(F.conv1d(x[:, None], m.a), m.b).flatten(1), a=(6, 1, 3), b=(1, 6, 5),
+        ),
+        (10,), ("a", "b"), (10, 48, 4),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_proves_layers_that_are_written_by_hand(name, probe_of):
+    make, shape, chain, widths = BY_HAND[name]
+    torch.manual_seed(0)
+    facts = look(probe_of, make(), data(*shape))
+    assert (facts.affine, facts.chain, facts.widths) == (True, chain, widths)
+    assert judge(no_nonlinearity, facts).status == "warned"
+
+
+def test_does_not_count_a_softmax_after_a_layer_by_hand(probe_of):
+    facts = look(probe_of, nn.Sequential(Dense(10, 16), Dense(16, 4, lambda x: x.softmax(-1))))
+    assert (facts.affine, facts.link) == (True, "softmax")
+
+
+def test_does_not_apply_to_one_layer_by_hand(probe_of):
+    with pytest.raises(NotApplicable, match="fewer than two layers with a weight matrix"):
+        look(probe_of, Dense(10, 4))
+
+
+def test_does_not_apply_to_an_affine_model_whose_weights_meet_the_input_in_a_way_of_their_own(probe_of):
+    model = Matrices(lambda m, x: (x[..., None] * m.a).sum(1) @ m.b, a=(10, 16), b=(16, 4))
+    with pytest.raises(NotApplicable, match="the model is affine, and how its own weight matrices"):
+        look(probe_of, model)
+
+
+def linear_system(m, x):
+    state = torch.zeros(len(x), 8).to(x)
+    for t in range(x.shape[1]):
+        state = state @ m.a + x[:, t] @ m.b
+    return state @ m.c
+
+
+BY_HAND_ON_PURPOSE = {
+    "LoRA": (
+        lambda: Matrices(lambda m, x: F.linear(x, m.w + m.b @ m.a), w=(4, 10), a=(2, 10), b=(4, 2)), (10,),
+    ),
+    "LoRA beside": (
+        lambda: Matrices(lambda m, x: x @ m.w + x @ m.a @ m.b, w=(10, 4), a=(10, 2), b=(2, 4)), (10,),
+    ),
+    "merged factors": (lambda: Matrices(lambda m, x: x @ (m.a @ m.b), a=(10, 16), b=(16, 4)), (10,)),
+    "low rank": (lambda: Matrices(lambda m, x: x @ m.a @ m.b, a=(10, 3), b=(3, 4)), (10,)),
+    "rows and columns": (
+        lambda: Matrices(lambda m, x: (m.a @ x @ m.b).sum(1), a=(5, 5), b=(3, 4)), (5, 3),
+    ),
+    "rows, turned, and columns": (
+        lambda: Matrices(lambda m, x: ((x.mT @ m.a).mT @ m.b).sum(1), a=(5, 5), b=(3, 4)), (5, 3),
+    ),
+    "torch's layers over rows and columns": (
+        lambda: Wrapped(lambda m, x: m.b(m.a(x.mT).mT).sum(1), a=nn.Linear(5, 6), b=nn.Linear(3, 4)), (5, 3),
+    ),
+    "linear dynamical system": (lambda: Matrices(linear_system, a=(8, 8), b=(3, 8), c=(8, 4)), (5, 3)),
+    "side by side": (lambda: Matrices(lambda m, x: x @ m.a + (x - x.mean()) @ m.b, a=(10, 4), b=(10, 4)), (10,)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BY_HAND_ON_PURPOSE)
+def test_it_says_nothing_of_what_is_affine_on_purpose(name, probe_of):
+    make, shape = BY_HAND_ON_PURPOSE[name]
+    torch.manual_seed(0)
+    facts = look(probe_of, make(), data(*shape))
+    assert facts.affine
+    assert judge(no_nonlinearity, facts).status == "passed"
+
+
 # ---- healthy models that a careless rule would fail ----
 
 
@@ -197,6 +318,7 @@ HEALTHY = {
     "maxout": lambda: Wrapped(lambda m, x: m.b(m.a(x).view(-1, 16, 2).amax(2)), **layers((10, 32), (16, 4))),
     "softmax between": lambda: nn.Sequential(nn.Linear(10, 16), nn.Softmax(1), nn.Linear(16, 4)),
     "features squared before": lambda: Wrapped(lambda m, x: m.b(m.a(x * x.abs())), **layers(*WIDE)),
+    "dense with an activation": lambda: nn.Sequential(Dense(10, 16, torch.sin), Dense(16, 4)),
     "weak nonlinearity": lambda: Wrapped(lambda m, x: m.b(m.a(x) + 1e-5 * m.a(x).tanh()), **layers(*WIDE)),
 }
 

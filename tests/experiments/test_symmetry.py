@@ -119,8 +119,76 @@ def test_does_not_apply_to_a_model_without_such_layers(probe_of):
         def forward(self, x):
             return x * self.scale
 
-    with pytest.raises(NotApplicable, match="no trainable Linear"):
+    with pytest.raises(NotApplicable, match="no trainable layer with a weight matrix"):
         look_at_symmetry(probe_of(Net(), train=[(torch.randn(8, 4), torch.randn(8, 4))], loss_fn=nn.MSELoss()))
+
+
+# ---- layers that are written by hand ----
+
+
+class Dense(nn.Module):
+    """Weights of shape (inputs, outputs), multiplied with by the module itself."""
+
+    def __init__(self, inputs, outputs, value=None, bias=0.0):
+        super().__init__()
+        drawn = torch.randn(inputs, outputs) / inputs**0.5
+        self.weight = nn.Parameter(drawn if value is None else torch.full_like(drawn, value))
+        self.bias = nn.Parameter(bias * torch.randn(outputs))
+
+    def forward(self, x):
+        return x @ self.weight + self.bias
+
+
+def copies(*layers):
+    return nn.Sequential(layers[0], nn.Tanh(), layers[1])
+
+
+class Matrices(nn.Module):
+    """A first matrix of equal weights, of the shape and in the product that are given, and a second one."""
+
+    def __init__(self, first, shape):
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.full(shape, 0.1)), nn.Parameter(torch.full((8, 2), 0.1))
+        self._first = first
+
+    def forward(self, x):
+        return torch.tanh(self._first(x, self.a)).flatten(1) @ self.b
+
+
+@pytest.mark.parametrize(
+    ("make", "layer"),
+    [
+        (lambda: copies(Dense(4, 8, 0.1), Dense(8, 2, 0.1)), "0"),
+        (lambda: copies(Dense(4, 8, 0.1), constant(nn.Linear(8, 2))), "0"),
+        (lambda: copies(Dense(4, 8, 0.1), nn.Sequential(constant(nn.Linear(8, 8)), nn.ReLU(), nn.Linear(8, 2))), "0"),
+        (lambda: Matrices(lambda x, a: x @ a, (4, 8)), "a"),
+        (lambda: Matrices(F.linear, (8, 4)), "a"),
+        (lambda: Matrices(lambda x, a: F.linear(x, 0.5 * a), (8, 4)), "a"),
+        (lambda: Matrices(lambda x, a: torch.einsum("ni,hid->nhd", x, a), (2, 4, 4)), "a"),
+        (lambda: Matrices(lambda x, a: F.conv1d(x[:, None], a), (8, 1, 4)), "a"),
+    ],
+    ids=["x @ w", "before a Linear", "before a hidden Linear", "own forward", "F.linear", "scaled", "einsum", "conv1d"],
+)
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+def test_proves_that_copies_stay_copies_in_layers_by_hand(make, layer, kind, probe_of, blobs):
+    torch.manual_seed(0)
+    model = make()
+    facts = look(probe_of, model, blobs(), optimizer=kind(model.parameters(), lr=0.05))
+    one = next(one for one in facts.equal if one.layer == layer)
+    assert (one.units, one.bare, one.hidden, one.biases_equal) == (8, True, True, True)
+    outcome = judge(symmetric_initialization, facts)
+    assert outcome.status == "failed"
+    assert "nn.init.xavier_uniform_" in outcome.findings[0].fixes[0]
+
+
+def test_tells_units_by_hand_apart_by_their_biases(probe_of, blobs):
+    facts = look(probe_of, copies(Dense(4, 8, 0.1, bias=1.0), Dense(8, 2, 0.1)), blobs())
+    assert not facts.equal[0].biases_equal
+
+
+def test_looks_at_layers_by_hand_that_differ(probe_of, blobs):
+    facts = look(probe_of, copies(Dense(4, 8), Dense(8, 2)), blobs())
+    assert (facts.layers, facts.equal) == (2, ())
 
 
 # ---- healthy models that a careless rule would fail ----
@@ -210,7 +278,46 @@ def zero_gain():
     return model
 
 
+class LowRank(nn.Module):
+    """LoRA by hand: beside a frozen layer, a random factor and one of zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.base, self.head = nn.Linear(4, 8).requires_grad_(False), nn.Linear(8, 2)
+        self.a, self.b = nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.zeros(8, 3))
+
+    def forward(self, x):
+        beside = x @ self.a.T @ self.b.T
+        return self.head(F.relu(F.linear(x, self.base.weight + self.b @ self.a) + beside))
+
+
+class Queries(nn.Module):
+    """Learned positions of zeros, queries, and a graph that starts as the mean of all."""
+
+    def __init__(self):
+        super().__init__()
+        self.position = nn.Parameter(torch.zeros(4, 6))
+        self.queries = nn.Parameter(torch.randn(3, 6))
+        self.graph = nn.Parameter(torch.full((4, 4), 0.25))
+        self.embed, self.head = nn.Linear(1, 6), nn.Linear(18 + 24, 2)
+
+    def forward(self, x):
+        h = self.embed(x[..., None]) + self.position
+        mixed = h + self.graph @ h
+        scores = (self.queries @ h.mT).softmax(-1)
+        return self.head(torch.cat([(scores @ h).flatten(1), mixed.relu().flatten(1)], 1))
+
+
 HEALTHY = {
+    "low-rank adapter by hand": LowRank,
+    "queries and a learned graph": Queries,
+    "zero head by hand": lambda: copies(Dense(4, 8), Dense(8, 2, 0.0)),
+    "zero branch by hand": lambda: nn.Sequential(
+        nn.Linear(4, 8), copies(Dense(8, 8), Dense(8, 8, 0.0)), nn.Linear(8, 2)
+    ),
+    "constant layer by hand before a random one": lambda: nn.Sequential(
+        Dense(4, 8, 0.1), nn.Tanh(), Dense(8, 8), nn.Tanh(), Dense(8, 2)
+    ),
     "zero head": lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU(), zeros(nn.Linear(8, 2))),
     "zero head of many classes": lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU(), zeros(nn.Linear(8, 50))),
     "constant head": lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU(), constant(nn.Linear(8, 2))),

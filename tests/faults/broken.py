@@ -556,6 +556,47 @@ def a_loss_in_forward_that_is_summed():
 # ---- initialisation, model and loss ----
 
 
+class MeanLayer(nn.Module):
+    """A layer of a graph network in a ring: each node by itself, and the mean of its neighbours."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.w_self = nn.Parameter(torch.full((inputs, outputs), 1 / inputs))
+        self.w_neighbours = nn.Parameter(torch.full((inputs, outputs), 1 / inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x):
+        neighbours = (x.roll(1, 1) + x.roll(-1, 1)) / 2
+        return x @ self.w_self + neighbours @ self.w_neighbours + self.bias
+
+
+@fault("symmetric-initialization")
+def graph_layers_of_ones_over_what_comes_in():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.head = MeanLayer(16, 24), MeanLayer(24, 24), nn.Linear(24, 4)
+
+        def forward(self, x):
+            return self.head(F.relu(self.second(F.relu(self.first(x[:, 0])))).mean(1))
+
+    return classification(Net(), images(), None)
+
+
+@fault("symmetric-initialization")
+def matrices_of_a_constant_in_the_models_own_forward():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w1, self.b1 = nn.Parameter(torch.full((64, 20), 0.05)), nn.Parameter(torch.zeros(64))
+            self.w2, self.b2 = nn.Parameter(torch.full((4, 64), 0.05)), nn.Parameter(torch.zeros(4))
+
+        def forward(self, x):
+            return F.linear(F.relu(F.linear(x, self.w1, self.b1)), self.w2, self.b2)
+
+    return classification(Net(), clusters())
+
+
 @fault("symmetric-initialization")
 def constant_weights_and_zero_biases():
     model = mlp([20, 64, 64, 4])
@@ -855,6 +896,22 @@ def labels_of_minus_one_and_one():
         return x, (x @ direction).sign()[:, None]
 
     return classification(mlp([20, 64, 1]), make, None, nn.BCEWithLogitsLoss())
+
+
+@fault("no-nonlinearity")
+def keras_like_layers_without_an_activation():
+    class Dense(nn.Module):
+        def __init__(self, inputs, outputs, activation=None):
+            super().__init__()
+            drawn = torch.randn(inputs, outputs) / inputs**0.5
+            self.kernel, self.bias = nn.Parameter(drawn), nn.Parameter(torch.zeros(outputs))
+            self.activation = activation or nn.Identity()
+
+        def forward(self, x):
+            return self.activation(x @ self.kernel + self.bias)
+
+    model, make = nn.Sequential(Dense(10, 64), Dense(64, 64), Dense(64, 1)), smooth_function()
+    return classification(model, changed(make, lambda x, y: (x, x[:, :1] * x[:, 1:2])), None, nn.MSELoss())
 
 
 @fault("no-nonlinearity")

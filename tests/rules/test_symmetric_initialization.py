@@ -30,6 +30,15 @@ def test_it_proves_copies_by_what_they_moved():
     assert finding.severity is None
 
 
+def test_it_advises_to_draw_a_matrix_of_the_users_own_where_there_is_no_default_to_keep():
+    finding = said(equal_units("l1.w_self", layer_type="Sage", zero=False, spread=0.0, bare=True))
+    assert finding.where == "l1.w_self"
+    assert finding.fixes == (
+        "Initialise l1.w_self at random: for example with nn.init.xavier_uniform_, which takes a matrix either way "
+        "round.",
+    )
+
+
 def test_it_finds_zeros_that_no_gradient_reaches_in_a_run_that_does_not_learn():
     finding = said(STUCK, run=training(losses=flat()))
     assert finding.where == "2"
