@@ -61,7 +61,7 @@ def look_at_linearity(probe: Probe) -> Linearity:
         raise NotApplicable("the model has fewer than two linear or convolution layers")
     with workspace(prepared, seed=prepared.settings.seed) as work:
         batch = small_batch(work.to_device(next(endless(prepared.train))))
-        args, kwargs, _ = prepared.task.form.split(batch)
+        args, kwargs, _ = work.task.form.split(batch)
         given = tensors((args, kwargs))
         embeddings = any(isinstance(module, _EMBEDDINGS) for module in work.model.modules())
         if not any(t.is_floating_point() for t in given) and not (given and embeddings):
