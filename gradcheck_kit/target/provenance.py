@@ -37,6 +37,7 @@ class Comparison:
     part: tuple[Any, ...]
     kind: str  # of the loss of torch's; "" for a difference
     ignore_index: int = -100
+    direct: bool = False  # the prediction is an output as the model returned it, but for its shape
 
     def is_of(self, output: Tensor) -> bool:
         return any(output is made_of for made_of in self.outputs)
@@ -46,7 +47,7 @@ class Comparison:
 class _Origin:
     places: frozenset[int] = frozenset()  # of tensors of the batch
     outputs: frozenset[int] = frozenset()
-    value: int | None = None  # the one tensor of the batch whose values these are, in whatever shape ...
+    value: int | None = None  # the one tensor of the batch (from 0 on) or output (from -1 down) that it is, reshaped ...
     part: tuple[Any, ...] = ()  # ... as far as these indices cut them out, one after the other
     reshaped: bool = False
 
@@ -66,7 +67,7 @@ class Provenance(TorchFunctionMode):
         """The model returned these."""
         self._outputs = outputs
         self._alive.extend(outputs)
-        self._origins.update({id(output): _Origin(outputs=frozenset([i])) for i, output in enumerate(outputs)})
+        self._origins.update({id(output): _Origin(outputs=frozenset([i]), value=-1 - i) for i, output in enumerate(outputs)})
 
     def places(self, tensor: Tensor) -> frozenset[int]:
         """The tensors of the batch that it was made of, beside the model."""
@@ -111,13 +112,14 @@ class Provenance(TorchFunctionMode):
             return
         known = [self._origins.get(id(t), _Origin()) for t in operands]
         for prediction, target in (known, known[::-1]):
-            if prediction.outputs and target.value is not None and not target.outputs:
+            if prediction.outputs and target.value is not None and target.value >= 0:
                 ignored = kwargs.get("ignore_index", args[4] if len(args) > 4 else -100)
                 self.comparisons.append(
                     Comparison(
                         tuple(self._outputs[i] for i in sorted(prediction.outputs)), target.value, target.part,
                         KINDS.get(name, ""),
                         ignored if isinstance(ignored, int) and not isinstance(ignored, bool) else -100,
+                        prediction.value is not None,
                     )
                 )  # fmt: skip
                 return

@@ -231,9 +231,8 @@ class _Recorded:
         handle = register_module_forward_pre_hook(note)
         try:
             with autocast(prepared.task.precision), answering(model, self._call), self._watch:
-                returned = self.step(model, _unpacked(batch))
+                self.loss = own_loss(self.step(model, _unpacked(batch)))
             self._random.append(random_state())
-            self.loss = own_loss(returned)
         except Exception as error:  # noqa: BLE001  # the labels may be at fault, or the step is none of this kind
             self._random.append(self._random[-1])
             self.error = error
@@ -298,13 +297,14 @@ class _Recorded:
 
     def _compared(self) -> _Target | None:
         """The tensor of the batch that the main prediction is compared with, where it is one."""
-        if self.loss is not None and any(t is self.loss for t in tensors(self.output)):
+        if self.loss is not None and any(t.data_ptr() == self.loss.data_ptr() for t in tensors(self.output)):
             labels = [value for name, value in self._keywords.items() if name in TARGET_KEYS[:4]]
             place = next((i for i, leaf in enumerate(self.leaves) if len(labels) == 1 and labels[0] is leaf), None)
             return None if place is None else _Target(place, (), labels=True)
         main = prediction_of(self.output)
         found = [pair for pair in self._watch.comparisons if main is not None and pair.is_of(main)]
         found = [pair for pair in found if pair.kind] or found
+        found = [pair for pair in found if pair.direct] or found  # before softened ones, as of distillation
         if not found or any((pair.place, pair.part) != (found[0].place, found[0].part) for pair in found):
             return None
         return _Target(found[0].place, found[0].part, found[0].kind, found[0].ignore_index)
