@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.experiments import WHOLE_STEP, NotApplicable, Probe
 from gradcheck_kit.experiments.batch_mixing import in_precision, is_float, part_equal_weights
 from gradcheck_kit.experiments.evaluation import load_trained
 from gradcheck_kit.experiments.operations import Call, aligned, calls_of
@@ -39,7 +39,7 @@ def look_at_input_use(probe: Probe) -> InputUse:
     """Whether any other input changes the output; where none does, where the input is lost."""
     prepared = probe.prepared
     if prepared.task.training_step is not None:
-        raise NotApplicable("the target brings a training step, which does not say what the model's input is")
+        raise NotApplicable(f"{WHOLE_STEP}, so it does not say what the model's input is")
     tried = 0
     if probe.trained is not None:
         start = _depends(probe, trained=False)

@@ -47,7 +47,7 @@ class Comparison:
 class _Origin:
     places: frozenset[int] = frozenset()  # of tensors of the batch
     outputs: frozenset[int] = frozenset()
-    value: int | None = None  # the one tensor of the batch (from 0 on) or output (from -1 down) that it is, reshaped ...
+    value: int | None = None  # the tensor of the batch (from 0 on) or output (from -1 down) that it is, ...
     part: tuple[Any, ...] = ()  # ... as far as these indices cut them out, one after the other
     reshaped: bool = False
 
@@ -67,7 +67,9 @@ class Provenance(TorchFunctionMode):
         """The model returned these."""
         self._outputs = outputs
         self._alive.extend(outputs)
-        self._origins.update({id(output): _Origin(outputs=frozenset([i]), value=-1 - i) for i, output in enumerate(outputs)})
+        self._origins.update(
+            {id(output): _Origin(outputs=frozenset([i]), value=-1 - i) for i, output in enumerate(outputs)}
+        )
 
     def places(self, tensor: Tensor) -> frozenset[int]:
         """The tensors of the batch that it was made of, beside the model."""

@@ -114,7 +114,7 @@ class StepForm(Form):
     places: tuple[int, ...] = ()  # what the model's arguments are made of
     targets: tuple[int, ...] = ()  # what the loss takes beside the output
     part: tuple[Any, ...] = ()  # by which indices the one target is cut out, one after the other
-    compared: bool = False  # the one target is what the prediction is compared with, as it comes
+    compared: bool = False  # there is one target, which is what the prediction is compared with
     count: int = 0  # tensors of a batch
 
     def split(self, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
@@ -123,7 +123,7 @@ class StepForm(Form):
         return (*self.step.arguments(batch), self.target_of(batch))
 
     def target_of(self, batch: Any) -> Any:
-        """What the loss takes beside the output: the tensor that it is compared with, else a tuple of all there is."""
+        """What the loss takes beside the output: the tensor that it is compared with or the only one, else a tuple."""
         leaves = tensors(batch)
         if len(leaves) != self.count or not self.targets:
             return None
@@ -291,7 +291,7 @@ class _Recorded:
             rest = tuple(sorted(used - places))
         form = StepForm(
             "step", step=loss, places=tuple(sorted(places)), targets=rest, part=found.part if found else (),
-            compared=found is not None or (self.loss is None and len(rest) == 1), count=len(self.leaves),
+            compared=len(rest) == 1, count=len(self.leaves),
         )  # fmt: skip
         return replace(self.task_before, form=form, loss_fn=loss, loss_style="batch", training_step=None)
 
