@@ -52,6 +52,10 @@ if TYPE_CHECKING:
     from gradcheck_kit.target.workspace import Prepared, Workspace
 
 
+# A training step that could not be taken apart into an output and its loss, see target/steps.py.
+WHOLE_STEP = "the training step is more than one call of the model and a loss"
+
+
 class NotApplicable(Exception):  # noqa: N818  # it is no error: it is how an experiment says that it does not apply
     """Raised by an experiment that has nothing to look at, with the reason as a clause."""
 

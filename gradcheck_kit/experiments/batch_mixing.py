@@ -21,7 +21,7 @@ from torch.utils.data import (
     default_collate,
 )
 
-from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.experiments import WHOLE_STEP, NotApplicable, Probe
 from gradcheck_kit.experiments.operations import calls_of, first_operation
 from gradcheck_kit.facts import BatchMixing, MixingOperation
 from gradcheck_kit.target.batches import endless
@@ -41,7 +41,7 @@ def mix_batches(probe: Probe) -> BatchMixing:
     """
     prepared = probe.prepared
     if prepared.task.training_step is not None:
-        raise NotApplicable("the target brings a training step, which says nothing about evaluation mode")
+        raise NotApplicable(f"{WHOLE_STEP}, so it says nothing about evaluation mode")
     if prepared.synthetic:
         raise NotApplicable("the inputs are made up: which of their dimensions is the batch is not known")
     shuffled = _stacks_samples(prepared.train)

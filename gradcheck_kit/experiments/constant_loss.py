@@ -23,31 +23,35 @@ class ConstantLoss:
     zero: float | None  # the loss of an all-zero output: ln C, ln 2, the mean square of the target
 
 
-def constant_loss(work: Workspace, targets: list[tuple[Any, tuple[int, ...]]]) -> ConstantLoss | None:
+def constant_loss(
+    work: Workspace, targets: list[tuple[Any, tuple[int, ...]]], batches: list[Any] | None = None
+) -> ConstantLoss | None:
     """The lowest mean loss among constant predictions that are optimal for some usual loss; None where none fits.
 
     Class frequencies are optimal for cross-entropy, the mean for squared error, the median for absolute error, the
-    mean's log-odds for binary cross-entropy with logits. The user's own loss decides which of them counts.
+    mean's log-odds for binary cross-entropy with logits. The user's own loss decides which of them counts. A training
+    step of the user's takes the `batches` that the targets are of.
     """
     task = work.task
-    if task.loss_fn is None or task.loss_style not in ("plain", "main") or not targets:
+    if task.loss_fn is None or not targets or not (task.of_step or task.loss_style in ("plain", "main")):
         return None
-    zeros = _losses(work, [torch.zeros(shape, device=work.device) for _, shape in targets], targets)
+    against = batches if task.of_step and batches is not None else [target for target, _ in targets]
+    zeros = _losses(work, [torch.zeros(shape, device=work.device) for _, shape in targets], against)
     best: ConstantLoss | None = None
     for name, constants in _candidates(targets):
-        if losses := _losses(work, constants, targets):
+        if losses := _losses(work, constants, against):
             error = stdev(losses) / math.sqrt(len(losses)) if len(losses) > 1 else 0.0
             found = ConstantLoss(fmean(losses), error, name, fmean(zeros) if zeros else None)
             best = found if best is None or found.loss < best.loss else best
     return best
 
 
-def _losses(work: Workspace, predictions: list[Tensor], targets: list[tuple[Any, tuple[int, ...]]]) -> list[float]:
+def _losses(work: Workspace, predictions: list[Tensor], against: list[Any]) -> list[float]:
     """The user's loss of these predictions, batch by batch; empty where it does not take them or is not finite."""
     assert work.task.loss_fn is not None
     try:
         with torch.no_grad():
-            losses = [float(work.task.loss_fn(p, target)) for p, (target, _) in zip(predictions, targets, strict=True)]
+            losses = [float(work.task.loss_fn(p, other)) for p, other in zip(predictions, against, strict=True)]
     except Exception:  # noqa: BLE001  # whatever the user's loss has against this kind of prediction
         return []
     return losses if all(map(math.isfinite, losses)) else []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.experiments import WHOLE_STEP, NotApplicable, Probe
 from gradcheck_kit.facts import EvalMode, ModeHolder
 from gradcheck_kit.observe.module_stack import ModuleStack
 from gradcheck_kit.observe.names import named_modules
@@ -20,7 +20,7 @@ def look_at_eval_mode(probe: Probe) -> EvalMode:
     """Call `model.eval()`, look at every module, run one batch and look again."""
     prepared = probe.prepared
     if prepared.task.training_step is not None:
-        raise NotApplicable("the target brings a training step, which says nothing about evaluation mode")
+        raise NotApplicable(f"{WHOLE_STEP}, so it says nothing about evaluation mode")
     with workspace(prepared, seed=prepared.settings.seed) as work:
         model = work.model
         model.eval()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from gradcheck_kit.errors import ProbeError
-from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.experiments import WHOLE_STEP, NotApplicable, Probe
 from gradcheck_kit.experiments.training import trained_tensors
 from gradcheck_kit.facts import ClassAccuracy, Evaluation, RandomOperation
 from gradcheck_kit.observe.module_stack import ModuleStack, source_line
@@ -32,7 +32,7 @@ def evaluate(probe: Probe) -> Evaluation:
     """Accuracy per class and loss over the test data, and whether two evaluations of one batch agree."""
     prepared = probe.prepared
     if prepared.task.training_step is not None:
-        raise NotApplicable("the target brings a training step, which says nothing about evaluation mode")
+        raise NotApplicable(f"{WHOLE_STEP}, so it says nothing about evaluation mode")
     with workspace(prepared, seed=prepared.settings.seed) as work:
         load_trained(work, probe)
         reestimated = probe.trained is not None and _reestimate_norms(work, probe)

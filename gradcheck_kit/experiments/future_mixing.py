@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # torch's own convention
 from torch.utils import _pytree as pytree
 
-from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.experiments import WHOLE_STEP, NotApplicable, Probe
 from gradcheck_kit.experiments.batch_mixing import in_evaluation_mode
 from gradcheck_kit.experiments.operations import calls_of, first_operation
 from gradcheck_kit.facts import FutureMixing, MixingOperation
@@ -42,7 +42,7 @@ def mix_future(probe: Probe) -> FutureMixing:
     """Replace one late element of one sequence. Raises NotApplicable unless the target is the input, one later."""
     prepared = probe.prepared
     if prepared.task.training_step is not None:
-        raise NotApplicable("the target brings a training step, which does not say what is predicted")
+        raise NotApplicable(f"{WHOLE_STEP}, so it does not say what is predicted")
     with workspace(prepared, seed=prepared.settings.seed) as work:
         batch = work.to_device(next(endless(prepared.train)))
         task = replace(work.task, precision=None)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.experiments import WHOLE_STEP, NotApplicable, Probe
 from gradcheck_kit.experiments.batch_mixing import in_precision, is_float, part_equal_weights
 from gradcheck_kit.experiments.evaluation import load_trained
 from gradcheck_kit.experiments.operations import Call, aligned, calls_of
@@ -39,7 +39,7 @@ def look_at_input_use(probe: Probe) -> InputUse:
     """Whether any other input changes the output; where none does, where the input is lost."""
     prepared = probe.prepared
     if prepared.task.training_step is not None:
-        raise NotApplicable("the target brings a training step, which does not say what the model's input is")
+        raise NotApplicable(f"{WHOLE_STEP}, so it does not say what the model's input is")
     tried = 0
     if probe.trained is not None:
         start = _depends(probe, trained=False)
@@ -98,7 +98,7 @@ class _Look:
         self.batch = work.to_device(next(batches))
         self.changes = 0
         given = tensors(work.task.inputs(self.batch))
-        known = tensors(work.task.form.split(self.batch)[2])
+        known = tensors(work.task.form.target_of(self.batch))
         # A model that is given its target, as for teacher forcing or for its own loss, shall look at the rest.
         self.kept = [t for t in given if any(t is target for target in known)]
         if len(self.kept) == len(given):
@@ -173,7 +173,7 @@ class _Look:
             batch = self.work.to_device(next(self.batches))
         except Exception:  # noqa: BLE001  # this is not the place to tell it
             return None
-        given, known = tensors(self.work.task.inputs(batch)), tensors(self.work.task.form.split(batch)[2])
+        given, known = tensors(self.work.task.inputs(batch)), tensors(self.work.task.form.target_of(batch))
         new = [t for t in given if not self.kept or not any(t is target for target in known)]
         if [t.shape for t in new] != [t.shape for t in self.given]:
             return None
@@ -209,7 +209,7 @@ class _Look:
                 "at its flat end (see dead-units and saturated-activation)"
             )
         names = dict(self.work.model.named_modules())
-        targets = [t for t in tensors(self.work.task.form.split(self.batch)[2]) if t.ndim]
+        targets = [t for t in tensors(self.work.task.form.target_of(self.batch)) if t.ndim]
         differ = any(not torch.equal(t, t[:1].expand_as(t)) for t in targets) if targets else None
         return InputUse(
             changes=self.changes,

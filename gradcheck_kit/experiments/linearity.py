@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.experiments import WHOLE_STEP, NotApplicable, Probe
 from gradcheck_kit.experiments.one_batch_fit import small_batch
 from gradcheck_kit.facts import Linearity, Training
 from gradcheck_kit.observe.names import named_modules
@@ -60,13 +60,13 @@ def look_at_linearity(probe: Probe) -> Linearity:
     if inner:
         return Linearity(False, len(inner), 0, None, "", (), ())
     if prepared.task.training_step is not None:
-        raise NotApplicable("the target brings a training step, which does not say what the model's input is")
+        raise NotApplicable(f"{WHOLE_STEP}, so it does not say what the model's input is")
     known = sum(isinstance(module, _LAYERS) for module in prepared.model.modules())
     if known + sum(p.ndim > 1 for _, _, p in bare_parameters(prepared.model)) < 2:
         raise NotApplicable("the model has fewer than two layers with a weight matrix")
     with workspace(prepared, seed=prepared.settings.seed) as work:
         batch = small_batch(work.to_device(next(endless(prepared.train))))
-        args, kwargs, _ = prepared.task.form.split(batch)
+        args, kwargs, _ = work.task.form.split(batch)
         given = tensors((args, kwargs))
         embeddings = any(isinstance(module, _EMBEDDINGS) for module in work.model.modules())
         if not any(t.is_floating_point() for t in given) and not (given and embeddings):

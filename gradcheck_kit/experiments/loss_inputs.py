@@ -284,7 +284,8 @@ def _pass(work: Workspace, batch: Any, *, made_up: bool) -> list[LossInput]:
     moved = work.to_device(batch)
     target = work.task.target(moved)
     stack = ModuleStack(work.model)
-    watch = _LossWatch(stack, moved if target is None else target, whole_step=work.task.training_step is not None)
+    whole_step = work.task.training_step is not None or (work.task.of_step and not isinstance(target, Tensor))
+    watch = _LossWatch(stack, moved if target is None else target, whole_step=whole_step)
     try:
         with stack.watch(), watch:
             _, loss = work.step(moved)

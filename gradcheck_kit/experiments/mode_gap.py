@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.experiments import WHOLE_STEP, NotApplicable, Probe
 from gradcheck_kit.experiments.evaluation import load_trained
 from gradcheck_kit.facts import ModeGap
 from gradcheck_kit.facts.evaluation import SLOW
@@ -29,7 +29,7 @@ def compare_modes(probe: Probe) -> ModeGap:
     """
     prepared = probe.prepared
     if prepared.task.training_step is not None:
-        raise NotApplicable("the target brings a training step, which says nothing about evaluation mode")
+        raise NotApplicable(f"{WHOLE_STEP}, so it says nothing about evaluation mode")
     if prepared.synthetic:
         raise NotApplicable("the data is made up")
     if probe.trained is None:

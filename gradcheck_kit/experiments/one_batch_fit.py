@@ -190,7 +190,7 @@ def _constant(work: Workspace, output: Any, batch: Any) -> float | None:
     target, prediction = work.task.target(batch), work.task.prediction(output)
     if not isinstance(target, Tensor) or prediction is None or not isinstance(output, Tensor):
         return None
-    found = constant_loss(work, [(target, tuple(prediction.shape))])
+    found = constant_loss(work, [(target, tuple(prediction.shape))], [batch])
     return found.loss if found else None
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.experiments.constant_loss import constant_loss
@@ -33,7 +34,7 @@ def measure_target_scale(probe: Probe) -> TargetScale:
     training: Training | None = probe.facts.get(Training)
     if prepared.synthetic:
         raise NotApplicable("the data is made up")
-    if task.training_step is not None or task.loss_fn is None or task.loss_style not in ("plain", "main"):
+    if task.loss_fn is None or not (task.of_step or task.loss_style in ("plain", "main")):
         raise NotApplicable("the loss does not compare one output with one target")
     if task.classes_from:
         raise NotApplicable("the targets are classes")
@@ -87,14 +88,21 @@ def _run_standardized(
         loss_fn = work.task.loss_fn
         assert loss_fn is not None
         seen: list[tuple[Tensor, tuple[int, ...]]] = []
+        batches: list[Any] = []
+        own = work.task
 
-        def loss_of(output: Any, target: Tensor) -> Any:
+        def loss_of(output: Any, given: Any) -> Any:
+            """The loss against standardised targets; a training step is given the batch that holds them."""
+            target = own.target(given) if own.of_step else given
             scaled = standardized(target)
+            given = pytree.tree_map(lambda leaf: scaled if leaf is target else leaf, given)
+            if own.of_step and own.target(given) is not scaled:
+                raise TypeError("the target is cut out of a larger tensor")
             if len(seen) < BATCHES and isinstance(output, Tensor):
                 seen.append((scaled, tuple(output.shape)))
-            return loss_fn(output, scaled)
+                batches.append(given)
+            return loss_fn(output, given)
 
-        own = work.task
         work.task = replace(own, loss_fn=loss_of)
         try:
             with standardizing_input(work, probe) if inputs else nullcontext():
@@ -103,5 +111,5 @@ def _run_standardized(
             return (), None
         finally:
             work.task = own
-        found = constant_loss(work, seen)
+        found = constant_loss(work, seen, batches)
     return losses, found.loss if found else None

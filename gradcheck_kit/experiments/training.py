@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from gradcheck_kit.errors import LabelError, ProbeError
 from gradcheck_kit.experiments import Probe
@@ -45,7 +46,7 @@ def train(probe: Probe) -> Training:
         run.go()
         probe.trained = {name: t.detach().clone() for name, t in trained_tensors(work).items()}
         losses = read(run.losses)
-        facts = run.facts(losses, constant_loss(work, run.targets))
+        facts = run.facts(losses, constant_loss(work, run.targets, run.batches))
     # The first steps that GradScaler skips are how it finds its scale; what is bad without one is found at the last.
     bad = [step for step, loss in enumerate(losses) if not math.isfinite(loss)][:1] or [
         *run.bad_gradient_steps[:1],
@@ -71,6 +72,7 @@ class _Run:
         self.losses: list[Tensor] = []
         self.accuracies: list[float | None] = []
         self.targets: list[tuple[Any, tuple[int, ...]]] = []  # target and prediction's shape of the first batches
+        self.batches: list[Any] = []  # these batches, where the loss is a training step that takes them whole
         self.bad_gradient_steps: list[int] = []
         self.samples = 1
 
@@ -156,6 +158,8 @@ class _Run:
             target = self.work.task.target(batch)
             if prediction is not None and isinstance(output, Tensor) and isinstance(target, Tensor):
                 self.targets.append((target.detach().clone(), tuple(prediction.shape)))
+                if self.work.task.of_step:
+                    self.batches.append(pytree.tree_map_only(Tensor, lambda t: t.detach().clone(), batch))
 
     def _read(self, step: int, classes: tuple[Tensor, Tensor] | None, scale: float) -> None:
         """Bring this step's numbers over from the device, all at once."""

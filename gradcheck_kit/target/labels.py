@@ -22,7 +22,7 @@ def check_classes(task: Task, output: Any, batch: Any) -> None:
     Found here, because on a GPU the failed assertion would poison the process. A loss of the user's decides for itself
     what its labels mean: an ordinal one has an output fewer than classes.
     """
-    target, prediction = task.form.split(batch)[2], prediction_of(output)
+    target, prediction = task.form.target_of(batch), prediction_of(output)
     if not isinstance(target, Tensor) or target.is_floating_point() or prediction is None or target.numel() == 0:
         return
     classes = None
@@ -33,7 +33,7 @@ def check_classes(task: Task, output: Any, batch: Any) -> None:
             classes = prediction.shape[-1]
     largest, smallest = int(target.max()), int(target.min())
     if classes is not None and classes > 1 and largest >= classes and largest != 255:
-        if task.loss_fn is not None and _takes(task.loss_fn, output, target):
+        if _step_takes(task, output, batch) if task.of_step else task.loss_fn and _takes(task.loss_fn, output, target):
             return
         raise LabelError(
             f"labels run from {smallest} to {largest}, but the model's output of shape {tuple(prediction.shape)} "
@@ -56,6 +56,14 @@ def _takes(loss_fn: Callable[..., Any], output: Any, target: Tensor) -> bool:
     return False
 
 
+def _step_takes(task: Task, output: Any, batch: Any) -> bool:
+    """Whether the step of the user's takes these labels; on another device than the CPU it was run with them."""
+    target = task.form.target_of(batch)
+    with contextlib.suppress(Exception):
+        return target.device.type != "cpu" or bool(task.loss(output, batch).isfinite().all())
+    return False
+
+
 def why_refused(task: Task, output: Any, batch: Any, error: Exception) -> LabelError | None:
     """Whether it is the labels that a loss raised this for, by trying others of which only one thing is different.
 
@@ -63,7 +71,7 @@ def why_refused(task: Task, output: Any, batch: Any, error: Exception) -> LabelE
     """
     if task.training_step is not None or task.loss_fn is None:
         return None
-    target = task.form.split(batch)[2]
+    target = task.form.target_of(batch)
     if not isinstance(target, Tensor) or target.device.type != "cpu" or not target.numel():
         return None
     for other, what, fix in _others(target, prediction_of(output)):

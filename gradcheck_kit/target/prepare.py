@@ -24,6 +24,7 @@ from gradcheck_kit.target.labels import check_classes, why_refused
 from gradcheck_kit.target.lazy_modules import is_lazy, materialized
 from gradcheck_kit.target.precision import find_precision
 from gradcheck_kit.target.source_lines import Program, source_lines
+from gradcheck_kit.target.steps import refused_labels, taken_apart
 from gradcheck_kit.target.synthesis import MadeUp, synthesize_data
 from gradcheck_kit.target.task import Form, Task, find_form, find_loss
 from gradcheck_kit.target.workspace import DEFAULT_RATES, Prepared, copyable, seed_everything, workspace
@@ -234,8 +235,7 @@ def _supply_data(
 def _try_once(prepared: Prepared, batch: Any, form: Form | None) -> Prepared:
     """The prepared target with batch form and loss settled by one forward and backward pass."""
     if prepared.task.training_step is not None:
-        prepared = replace(prepared, task=replace(prepared.task, loss_name="training_step"))
-        return _notice_shared_objects(prepared, batch)
+        return _with_step(replace(prepared, task=replace(prepared.task, loss_name="training_step")), batch)
     has_loss = prepared.task.loss_fn is not None
     forms = [form] if form else list(find_form(prepared.model, batch, has_loss=has_loss))
     if not forms:
@@ -251,6 +251,19 @@ def _try_once(prepared: Prepared, batch: Any, form: Form | None) -> Prepared:
             told = told or error
     assert told is not None
     raise told
+
+
+def _with_step(prepared: Prepared, batch: Any) -> Prepared:
+    """The target with its training step taken apart, where that can be done."""
+    try:
+        prepared = _notice_shared_objects(prepared, batch)
+    except ProbeError as error:
+        refusal = None if prepared.synthetic else refused_labels(prepared, batch)
+        if refusal is None:
+            raise
+        refusal.prepared = prepared
+        raise refusal from error
+    return taken_apart(prepared, batch) or prepared
 
 
 def _settle(prepared: Prepared, batch: Any) -> Prepared:

@@ -30,7 +30,7 @@ Step = Callable[[nn.Module, Any], Any]
 class Form:
     """Which parts of a batch go where."""
 
-    kind: Literal["positional", "keyword", "mapping"]
+    kind: Literal["positional", "keyword", "mapping", "step"]
     inputs: int = 1  # leading items of a tuple batch that the model takes; 0: the batch is the only input
     nested: bool = False  # the first item is itself the tuple of inputs
     keys: tuple[str, ...] = ()  # of a dict batch, or attributes of an object, passed by name
@@ -61,6 +61,24 @@ class Form:
             return args, {}, tuple(batch[self.inputs :])
         return args, {}, None if self.target is None else batch[self.target]
 
+    def target_of(self, batch: Any) -> Any:
+        """The target alone."""
+        return self.split(batch)[2]
+
+    def given(self, batch: Any) -> Any:
+        """What the model is given of a batch."""
+        args, kwargs, _ = self.split(batch)
+        return (args, kwargs) if kwargs else args
+
+    def call(self, model: nn.Module, batch: Any) -> Any:
+        """The model's output for a batch."""
+        args, kwargs, _ = self.split(batch)
+        return model(*args, **kwargs)
+
+    def lent(self, _loss_fn: Any) -> Form:
+        """The form beside a loss that was lent out."""
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -74,13 +92,21 @@ class Task:
     classes_from: str = ""  # see class_form
     precision: Precision | None = None  # forward and loss run under its autocast
 
+    @property
+    def of_step(self) -> bool:
+        """Whether it is a training step of the user's that was taken apart."""
+        return self.form.kind == "step"
+
+    def lent(self, loss_fn: Any) -> Task:
+        """This task with the loss that was lent out."""
+        return replace(self, loss_fn=loss_fn, form=self.form.lent(loss_fn))
+
     def forward(self, model: nn.Module, batch: Any) -> Any:
         """The model's output for a batch; with a training step of the user's, what that returns."""
         with autocast(self.precision):
             if self.training_step is not None:
                 return self.training_step(model, batch)
-            args, kwargs, _ = self.form.split(batch)
-            return model(*args, **kwargs)
+            return self.form.call(model, batch)
 
     def loss(self, output: Any, batch: Any) -> Tensor:
         """The scalar loss, shape ()."""
@@ -90,6 +116,8 @@ class Task:
     def _loss(self, output: Any, batch: Any) -> Tensor:
         if self.training_step is not None or self.loss_fn is None:
             return own_loss(output, labelled=self.form.labelled)
+        if self.of_step:
+            return scalar(self.loss_fn(output, batch))
         args, kwargs, target = self.form.split(batch)
         if target is None:
             target = next((t for t in tensors((args, kwargs)) if t.is_floating_point()), None)
@@ -101,15 +129,12 @@ class Task:
         """The target of a batch, None when it has none of its own."""
         if self.training_step is not None or self.loss_style == "reconstruction":
             return None
-        target = self.form.split(batch)[2]
+        target = self.form.target_of(batch)
         return target[0] if self.loss_style in ("several", "first", "spread several") else target
 
     def inputs(self, batch: Any) -> Any:
         """What the model is given of a batch."""
-        if self.training_step is not None:
-            return batch
-        args, kwargs, _ = self.form.split(batch)
-        return (args, kwargs) if kwargs else args
+        return batch if self.training_step is not None else self.form.given(batch)
 
     def prediction(self, output: Any) -> Tensor | None:
         """The main tensor of an output: what is compared with the target."""
@@ -120,12 +145,17 @@ class Task:
         if not self.classes_from:
             return None
         target, prediction = self.target(batch), self.prediction(output)
-        return None if prediction is None else predicted_classes(prediction, target, self.classes_from)
+        if prediction is None or not isinstance(target, Tensor):
+            return None
+        predicted, labels = predicted_classes(prediction, target, self.classes_from)
+        ignored = getattr(self.loss_fn, "ignore_index", -100) if self.of_step else -100
+        return predicted, labels.masked_fill(labels == ignored, -100) if ignored >= 0 else labels
 
     def reading_classes(self, output: Any, batch: Any) -> Task:
         """This task, knowing how to read classes off its outputs."""
         prediction, target = self.prediction(output), self.target(batch)
-        form = class_form(prediction, target, self.loss_name)
+        # A step is known by its own name; what it calls of torch's tells how its output is meant.
+        form = class_form(prediction, target, getattr(self.loss_fn, "kind", "") if self.of_step else self.loss_name)
         if form and prediction is not None and not self._rewards_classes(output, prediction, target, form, batch):
             return self
         return replace(self, classes_from=form)

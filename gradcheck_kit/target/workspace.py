@@ -8,7 +8,7 @@ import random
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +181,7 @@ def workspace(prepared: Prepared, *, seed: int = 0, optimizer: Optimizer | str |
         model.to(prepared.device)
         if isinstance(loss_fn, nn.Module):
             loss_fn.to(prepared.device)
-        work = Workspace(model, replace(prepared.task, loss_fn=loss_fn), optimizers, prepared.device)
+        work = Workspace(model, prepared.task.lent(loss_fn), optimizers, prepared.device)
         if prepared.settings.amp == "fp16":
             work.scaler = LossScale(prepared.device.type)
         _configure_optimizers(work, prepared.settings, optimizer)

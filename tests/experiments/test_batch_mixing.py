@@ -276,8 +276,10 @@ def test_leaves_out_made_up_inputs(probe_of):
         mix_batches(probe_of(nn.Linear(4, 3)))
 
 
-def test_leaves_out_training_steps(probe_of, blobs):
-    probe = probe_of(nn.Linear(4, 2), train=blobs(), training_step=lambda m, b: F.cross_entropy(m(b[0]), b[1]))
+def test_leaves_out_training_steps_that_call_the_model_twice(probe_of, blobs):
+    probe = probe_of(
+        nn.Linear(4, 2), train=blobs(), training_step=lambda m, b: F.cross_entropy(m(b[0]) + m(b[0]), b[1])
+    )
     with pytest.raises(NotApplicable, match="training step"):
         mix_batches(probe)
 

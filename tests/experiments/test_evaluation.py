@@ -135,8 +135,10 @@ def test_does_not_mistake_noise_of_fixed_size_for_that(probe_of, blobs):
     assert not operation.by_design
 
 
-def test_is_not_made_for_a_training_step_of_the_users(probe_of, blobs):
-    probe = probe_of(nn.Linear(4, 2), train=blobs(), training_step=lambda m, b: F.cross_entropy(m(b[0]), b[1]))
+def test_is_not_made_for_a_training_step_that_calls_the_model_twice(probe_of, blobs):
+    probe = probe_of(
+        nn.Linear(4, 2), train=blobs(), training_step=lambda m, b: F.cross_entropy(m(b[0]) + m(b[0]), b[1])
+    )
     with pytest.raises(NotApplicable, match="training step"):
         evaluate(probe)
 

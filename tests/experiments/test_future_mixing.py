@@ -282,7 +282,9 @@ def test_leaves_out_models_that_draw_random_numbers(future_of):
         future_of(Net(lambda _net, h: h + torch.randn_like(h)), text())
 
 
-def test_leaves_out_training_steps(probe_of, blobs):
-    probe = probe_of(nn.Linear(4, 2), train=blobs(), training_step=lambda m, b: F.cross_entropy(m(b[0]), b[1]))
+def test_leaves_out_training_steps_that_call_the_model_twice(probe_of, blobs):
+    probe = probe_of(
+        nn.Linear(4, 2), train=blobs(), training_step=lambda m, b: F.cross_entropy(m(b[0]) + m(b[0]), b[1])
+    )
     with pytest.raises(NotApplicable, match="training step"):
         mix_future(probe)

@@ -133,8 +133,10 @@ def test_it_does_not_take_a_label_that_the_model_is_given_for_its_input(probe_of
     assert fact.inputs == ((16, 4),)
 
 
-def test_it_does_not_apply_to_a_training_step(probe_of, blobs, mlp):
-    probe = probe_of(mlp(4, 2), train=blobs(), training_step=lambda model, batch: model(batch[0]).square().mean())
+def test_it_does_not_apply_to_a_training_step_that_calls_the_model_twice(probe_of, blobs, mlp):
+    probe = probe_of(
+        mlp(4, 2), train=blobs(), training_step=lambda model, batch: (model(batch[0]) + model(batch[0])).square().mean()
+    )
     with pytest.raises(NotApplicable, match="training step"):
         look_at_input_use(probe)
 

@@ -146,10 +146,10 @@ def test_does_not_apply_where_nothing_can_be_said(model, batches, reason, probe_
         look(probe_of, model, batches)
 
 
-def test_does_not_apply_to_a_training_step(probe_of):
+def test_does_not_apply_to_a_training_step_that_calls_the_model_twice(probe_of):
     model = nn.Sequential(nn.Linear(10, 16), nn.Linear(16, 4))
     with pytest.raises(NotApplicable, match="training step"):
-        look_at_linearity(probe_of(model, train=data(), training_step=lambda m, b: m(b[0]).square().mean()))
+        look_at_linearity(probe_of(model, train=data(), training_step=lambda m, b: (m(b[0]) + m(b[0])).square().mean()))
 
 
 # ---- layers that are written by hand ----
