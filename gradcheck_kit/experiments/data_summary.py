@@ -23,6 +23,7 @@ from torch.utils.data import _utils as loading
 
 from gradcheck_kit.errors import ProbeError
 from gradcheck_kit.experiments import Probe
+from gradcheck_kit.experiments.stream_source import stream_source
 from gradcheck_kit.facts import BadValues, DataSummary, TensorSummary
 from gradcheck_kit.target.batches import Remembered, batch_size_of
 from gradcheck_kit.target.blame import located
@@ -53,6 +54,7 @@ def summarize_data(probe: Probe) -> DataSummary:
         order = _order(prepared.train)
         spread = _spread_labels(prepared.train, prepared.task, seen)
         repeat = _workers_repeat(prepared.train, prepared.settings.seed)
+        holds, draws = _behind_one_batch(prepared.train, seen)
     return DataSummary(
         source=prepared.data,
         synthetic=prepared.synthetic,
@@ -71,6 +73,8 @@ def summarize_data(probe: Probe) -> DataSummary:
         label_batches=tuple(seen.label_batches),
         spread_labels=tuple(sorted(spread.items())),
         workers_repeat=repeat,
+        stream_holds=holds,
+        stream_draws=draws,
     )
 
 
@@ -290,6 +294,18 @@ def _spread_labels(train: Any, task: Task, seen: _Seen) -> Counter[int]:
         classes = target.argmax(1) if task.classes_from == "one-hot" else target
         found.update(classes.reshape(-1).long().tolist())
     return found
+
+
+def _behind_one_batch(train: Any, seen: _Seen) -> tuple[int | None, bool]:
+    """Of a stream whose batches are all equal: see `stream_source`."""
+    if not isinstance(train, DataLoader) or not isinstance(train.dataset, IterableDataset):
+        return None, False
+    if seen.batches < 2 or set(seen.same_as) != {0}:
+        return None, False
+    try:
+        return stream_source(train, seen.sizes[0])
+    except Exception:  # noqa: BLE001  # a stream that cannot be read twice, or hides what it holds
+        return None, False
 
 
 def _workers_repeat(train: Any, seed: int) -> bool | None:

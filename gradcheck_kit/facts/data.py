@@ -64,6 +64,9 @@ class DataSummary:
     label_batches: tuple[tuple[tuple[int, int], ...], ...]  # (class, count) per batch; empty unless one per sample
     spread_labels: tuple[tuple[int, int], ...]  # likewise, of samples from all over a data set read in its order
     workers_repeat: bool | None  # two workers of a stream yield the same samples; None: not a stream with workers
+    # Of a stream whose batches are all equal:
+    stream_holds: int | None = None  # samples in memory that it takes its own from; None: none that can be seen
+    stream_draws: bool = False  # its code names random numbers or files
 
     def same_class_shares(self) -> tuple[float, float] | None:
         """The chance that two samples of one batch are of one class, and that of two samples of the whole data."""
