@@ -25,6 +25,7 @@ from gradcheck_kit.facts import (
     BatchMixing,
     BatchRepetition,
     ClassAccuracy,
+    ConstantInput,
     DataSummary,
     EqualUnits,
     EvalMode,
@@ -497,6 +498,12 @@ def data_summary(**changes: Any) -> DataSummary:
         "label_batches": (tuple((label, 6 + (label < 4)) for label in range(10)),) * 32,
     }
     return _build(DataSummary, healthy, changes)
+
+
+def constant_input(**changes: Any) -> ConstantInput:
+    """Sentences whose every word is 1, padded with 0, that an embedding of 33 rows looks up."""
+    words = {"tensor": "input", "value": 1.0, "padding": 0.0, "elements": 20_000, "samples": 2048, "width": 14}
+    return _build(ConstantInput, {**words, "embedding": "embed", "rows": 33, **changes}, {})
 
 
 def bad_values(tensor: str = "input", **changes: Any) -> BadValues:

@@ -22,6 +22,7 @@ from torch.utils.data import (
 )
 
 from gradcheck_kit.experiments import WHOLE_STEP, NotApplicable, Probe
+from gradcheck_kit.experiments.collation import refuse_binding
 from gradcheck_kit.experiments.operations import calls_of, first_operation
 from gradcheck_kit.facts import BatchMixing, MixingOperation
 from gradcheck_kit.target.batches import endless
@@ -44,7 +45,7 @@ def mix_batches(probe: Probe) -> BatchMixing:
         raise NotApplicable(f"{WHOLE_STEP}, so it says nothing about evaluation mode")
     if prepared.synthetic:
         raise NotApplicable("the inputs are made up: which of their dimensions is the batch is not known")
-    shuffled = _stacks_samples(prepared.train)
+    shuffled = _stacks_samples(probe)
     for dtype in (torch.float64, torch.float32):
         with workspace(prepared, seed=prepared.settings.seed) as work:
             in_evaluation_mode(work.model)
@@ -59,12 +60,20 @@ def mix_batches(probe: Probe) -> BatchMixing:
     raise NotApplicable(f"the model does not take a smaller batch of the same data ({failed})")
 
 
-def _stacks_samples(train: Any) -> bool:
-    """Whether samples are drawn at random. Raises NotApplicable unless torch itself stacks them along dimension 0."""
+def _stacks_samples(probe: Probe) -> bool:
+    """Whether samples are drawn at random. Raises NotApplicable unless they are stacked along dimension 0, or padded.
+
+    torch's own collation does that. One of somebody's own is tried on samples of the data; what a batch_sampler of
+    somebody's own means by the samples that it puts together is not known.
+    """
+    train, seed = probe.prepared.train, probe.prepared.settings.seed
     if not isinstance(train, DataLoader) or train.batch_size is None:
         raise NotApplicable("the data comes in batches of its own: which of their dimensions is the batch is not known")
-    if train.collate_fn is not default_collate or type(train.batch_sampler) is not BatchSampler:
-        raise NotApplicable("the data has a collate_fn or batch_sampler of its own, which may mean to bind samples")
+    if type(train.batch_sampler) is not BatchSampler:
+        raise NotApplicable("the data has a batch_sampler of its own, which may mean to bind samples")
+    if train.collate_fn is not default_collate:
+        with workspace(probe.prepared, seed=seed) as work:
+            refuse_binding(train, work.task, most=SAMPLES, seed=seed)
     return isinstance(train.sampler, RandomSampler | SubsetRandomSampler | WeightedRandomSampler)
 
 

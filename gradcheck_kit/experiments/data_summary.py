@@ -23,7 +23,9 @@ from torch.utils.data import _utils as loading
 
 from gradcheck_kit.errors import ProbeError
 from gradcheck_kit.experiments import Probe
-from gradcheck_kit.facts import BadValues, DataSummary, TensorSummary
+from gradcheck_kit.experiments.constant_input import SameInputs, given_of
+from gradcheck_kit.experiments.stream_source import stream_source
+from gradcheck_kit.facts import BadValues, ConstantInput, DataSummary, TensorSummary
 from gradcheck_kit.target.batches import Remembered, batch_size_of
 from gradcheck_kit.target.blame import located
 from gradcheck_kit.target.keep import keep_random_state, kept_generators
@@ -53,6 +55,8 @@ def summarize_data(probe: Probe) -> DataSummary:
         order = _order(prepared.train)
         spread = _spread_labels(prepared.train, prepared.task, seen)
         repeat = _workers_repeat(prepared.train, prepared.settings.seed)
+        holds, draws = _behind_one_batch(prepared.train, seen)
+        constant = _constant_input(probe, seen)
     return DataSummary(
         source=prepared.data,
         synthetic=prepared.synthetic,
@@ -71,6 +75,9 @@ def summarize_data(probe: Probe) -> DataSummary:
         label_batches=tuple(seen.label_batches),
         spread_labels=tuple(sorted(spread.items())),
         workers_repeat=repeat,
+        stream_holds=holds,
+        stream_draws=draws,
+        constant=constant,
     )
 
 
@@ -87,11 +94,14 @@ class _Seen:
         self.sizes: list[int] = []
         self.same_as: list[int] = []
         self.distinct: list[int] = []
+        self.first: Any = None  # batch, for what its parts are called; a loader may have filled it again
+        self.same = SameInputs(task)
         self._digests: dict[bytes, int] = {}
         self._rows: Counter[int] = Counter()
 
     def add(self, batch: Any) -> None:
         size = batch_size_of(batch) or 0
+        self.first = batch if self.first is None else self.first
         inputs, target = self.task.inputs(batch), self.task.target(batch)
         for name, tensor in _named("input", inputs):
             self.inputs.setdefault(name, _Statistics(name, is_target=False)).add(tensor, self.batches)
@@ -99,6 +109,7 @@ class _Seen:
             self.targets.setdefault(name, _Statistics(name, is_target=True)).add(tensor, self.batches)
         self._count_labels(target, size)
         self._compare(tensors([inputs, target]), size)
+        self.same.add(batch)
         self.sizes.append(size)
         self.batches += 1
 
@@ -280,16 +291,48 @@ def _spread_labels(train: Any, task: Task, seen: _Seen) -> Counter[int]:
         return found
     if not seen.label_batches or length <= sum(seen.sizes) or len(seen.labels) > len(seen.label_batches):
         return found
-    places: Sequence[int] = range(0, length, max(1, length // SPREAD))
     try:
-        samples = [train.dataset[place] for place in places]
-        target = task.target(train.collate_fn(samples))
+        target = task.target(_spread_batch(train))
     except Exception:  # noqa: BLE001  # a data set that is read otherwise than by its sampler is left alone
         return found
     if isinstance(target, Tensor):
         classes = target.argmax(1) if task.classes_from == "one-hot" else target
         found.update(classes.reshape(-1).long().tolist())
     return found
+
+
+def _spread_batch(train: Any) -> Any:
+    """Samples from all over a data set, as a batch."""
+    length = _length(train) or 0
+    places: Sequence[int] = range(0, length, max(1, length // SPREAD))
+    return train.collate_fn([train.dataset[place] for place in places])
+
+
+def _constant_input(probe: Probe, seen: _Seen) -> ConstantInput | None:
+    """What all samples hold, also those from all over a data set that is read in its order."""
+    prepared = probe.prepared
+    if not seen.same.alive or prepared.synthetic:
+        return None
+    named = {id(tensor): name for name, tensor in _named("input", prepared.task.inputs(seen.first))}
+    names = {i: named.get(id(t), "input") for i, t in enumerate(given_of(prepared.task, seen.first))}
+    try:
+        if _order(prepared.train) == "sequential" and (_length(prepared.train) or 0) > sum(seen.sizes):
+            seen.same.add(_spread_batch(prepared.train))
+        return seen.same.result(probe, names)
+    except Exception:  # noqa: BLE001  # a data set that is read otherwise than by its sampler is left alone
+        return None
+
+
+def _behind_one_batch(train: Any, seen: _Seen) -> tuple[int | None, bool]:
+    """Of a stream whose batches are all equal: see `stream_source`."""
+    if not isinstance(train, DataLoader) or not isinstance(train.dataset, IterableDataset):
+        return None, False
+    if seen.batches < 2 or set(seen.same_as) != {0}:
+        return None, False
+    try:
+        return stream_source(train, seen.sizes[0])
+    except Exception:  # noqa: BLE001  # a stream that cannot be read twice, or hides what it holds
+        return None, False
 
 
 def _workers_repeat(train: Any, seed: int) -> bool | None:

@@ -75,8 +75,15 @@ def _of_zeros(name: str, given: dict[str, Any]) -> float | None:
     """What the loss is of scores that are all zero, by the loss itself: with its weights and its smoothing."""
     if not name.endswith(("cross_entropy", "_with_logits")):
         return None
-    arguments = {key: value for key, value in given.items() if key not in ("input", "result")}
-    result = getattr(torch.nn.functional, name)(torch.zeros_like(given["input"].detach()), **arguments)
+    # Autocast, which would bring what it is given to one type, is over.
+    half = (torch.float16, torch.bfloat16)
+    arguments = {
+        key: value.detach().float() if isinstance(value, Tensor) and value.dtype in half else value
+        for key, value in given.items()
+        if key != "result"
+    }
+    scores = arguments.pop("input").detach()
+    result = getattr(torch.nn.functional, name)(torch.zeros_like(scores), **arguments)
     return float(result) if result.numel() == 1 else None
 
 

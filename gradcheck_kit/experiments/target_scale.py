@@ -1,7 +1,7 @@
 """How large the numbers are that a regression is to predict, and whether standardising them helps.
 
-As with inputs no threshold says that a scale hurts. Where the run does not learn, the same run on standardised
-targets tells.
+As with inputs no threshold says that a scale hurts. Where the run does not learn, or is above a constant prediction's
+loss in the end, the same run on standardised targets tells.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def measure_target_scale(probe: Probe) -> TargetScale:
         for i, (m, s) in enumerate(zip(mean, std, strict=True))
     ]
     scale = max(scales, key=lambda one: (one.odd, math.hypot(one.mean, one.std)))
-    if training is None or not training.harm or prepared.settings.quick or not scale.odd:
+    if training is None or not (training.harm or training.above_chance) or prepared.settings.quick or not scale.odd:
         return scale
     losses, constant = _run_standardized(probe, mean, std)
     entering = probe.facts.get(InputScale)

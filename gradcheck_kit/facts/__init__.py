@@ -6,7 +6,7 @@ Facts hold numbers, never tensors. A list over "recorded steps" is aligned with 
 
 from __future__ import annotations
 
-from gradcheck_kit.facts.data import BadValues, DataSummary, TensorSummary
+from gradcheck_kit.facts.data import BadValues, ConstantInput, DataSummary, TensorSummary
 from gradcheck_kit.facts.depth import ActivationGrowth, LayerOutput, PositionSpread, RankCollapse
 from gradcheck_kit.facts.dynamics import GradientNoise, Oscillation, Schedule
 from gradcheck_kit.facts.evaluation import (
@@ -62,6 +62,7 @@ __all__ = [
     "BatchRepetition",
     "Broadcast",
     "ClassAccuracy",
+    "ConstantInput",
     "DataSummary",
     "EqualUnits",
     "EvalMode",

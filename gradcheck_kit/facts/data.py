@@ -44,6 +44,20 @@ class BadValues:
 
 
 @dataclass(frozen=True, slots=True)
+class ConstantInput:
+    """What all samples hold, where all that the model is given of them is the same but for how far it is padded."""
+
+    tensor: str  # "input", "input 1", ...
+    value: float
+    padding: float | None  # that follows it, or comes before; None: there is none
+    elements: int  # that are the value
+    samples: int
+    width: int  # numbers of a sample
+    embedding: str  # the module that looks the value up; "": none does
+    rows: int  # of that embedding
+
+
+@dataclass(frozen=True, slots=True)
 class DataSummary:
     """What the training data holds, over the first batches of one epoch."""
 
@@ -64,6 +78,10 @@ class DataSummary:
     label_batches: tuple[tuple[tuple[int, int], ...], ...]  # (class, count) per batch; empty unless one per sample
     spread_labels: tuple[tuple[int, int], ...]  # likewise, of samples from all over a data set read in its order
     workers_repeat: bool | None  # two workers of a stream yield the same samples; None: not a stream with workers
+    # Of a stream whose batches are all equal:
+    stream_holds: int | None = None  # samples in memory that it takes its own from; None: none that can be seen
+    stream_draws: bool = False  # its code names random numbers or files
+    constant: ConstantInput | None = None  # None: samples differ, or that was not looked at
 
     def same_class_shares(self) -> tuple[float, float] | None:
         """The chance that two samples of one batch are of one class, and that of two samples of the whole data."""

@@ -155,6 +155,13 @@ class Training:
         return not self.last_loss < self.constant_loss - 0.1 * abs(self.constant_loss)
 
     @property
+    def above_chance(self) -> bool:
+        """Whether the run ended above a constant prediction's loss, however far it fell to there."""
+        if self.constant_loss is None or not self.finite or not self.long_enough or self.competing:
+            return False
+        return not self.last_loss < self.constant_loss
+
+    @property
     def blow_up(self) -> float:
         """How far the loss went above its start (or chance) at worst, also where it came back; 1.0: never."""
         if not self.losses:

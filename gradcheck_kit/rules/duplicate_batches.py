@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from gradcheck_kit.facts import DataSummary
 from gradcheck_kit.rule import Finding, Skip, listed, rule
 
+FEW_BATCHES, FEW_SAMPLES = 4, 4  # of a stream: fewer may be all that is wanted
+
 
 @rule("GK506", needs=(DataSummary,), explains=("GK205", "GK601", "GK605"))
 def duplicate_batches(data: DataSummary, *, p: float = 1e-6) -> Iterator[Finding]:
     """Batches of one epoch are equal to the last bit, and not by chance (probability below `p`), or workers repeat.
 
     One batch again and again is full-batch training, and the same ones in turn are an epoch that repeats: both are
-    somebody's intent.
+    somebody's intent. So is a stream of one batch, unless it holds more samples or draws each batch anew: a warning.
     """
     if data.synthetic:
         raise Skip("the data is made up")
@@ -20,11 +22,16 @@ def duplicate_batches(data: DataSummary, *, p: float = 1e-6) -> Iterator[Finding
         yield _of_workers(data)
         return
     if data.order == "stream":
-        raise Skip("a stream may draw its samples as it likes")
+        if not _same_stream(data):
+            raise Skip("a stream may draw its samples as it likes")
+        if not _more_behind(data):
+            raise Skip("all batches of the stream are equal, which may be all that there is")
+        yield _of_stream(data)
+        return
     if data.batches < 2:
         raise Skip("there is one batch only")
     copies = [i for i, first in enumerate(data.same_as) if first != i]
-    if copies and min(data.sizes) >= 4 and len(set(data.same_as)) == 1 and max(data.distinct) == 1:
+    if copies and min(data.sizes) >= FEW_SAMPLES and len(set(data.same_as)) == 1 and max(data.distinct) == 1:
         yield _of_samples(data)
         return
     if not math.isfinite(data.same_chance):
@@ -67,6 +74,33 @@ def _one_of_many(data: DataSummary) -> bool:
     """Whether every batch of an epoch is the first, of a data set that holds more than twice as many samples."""
     more = data.dataset_size is not None and data.dataset_size > 2 * max(data.sizes)
     return more and data.batches > 2 and set(data.same_as) == {0} and max(data.distinct) >= 4
+
+
+def _same_stream(data: DataSummary) -> bool:
+    """Whether a stream's batches are all the first, of samples that differ."""
+    return data.batches >= FEW_BATCHES and set(data.same_as) == {0} and min(data.distinct) >= FEW_SAMPLES
+
+
+def _more_behind(data: DataSummary) -> bool:
+    """Whether the stream takes its batch from more than twice as many samples, or from none but random numbers."""
+    return data.stream_draws if data.stream_holds is None else data.stream_holds > 2 * max(data.sizes)
+
+
+def _of_stream(data: DataSummary) -> Finding:
+    held = f" the stream holds {data.stream_holds:,}." if data.stream_holds else " the stream makes each anew."
+    return Finding(
+        where=data.source.partition(":")[0],
+        message=f"All of the first {data.batches} batches of an epoch are the same {data.sizes[0]} samples to the last "
+        f"bit, though{held}",
+        evidence={"equal": data.batches - 1, "batches": data.batches, "dataset_size": data.stream_holds, "limit": 0},
+        fixes=(
+            "Go on from batch to batch in __iter__: take each slice where the last one ended."
+            if data.stream_holds
+            else "Make the generator once, before the loop of __iter__ or in __init__, and not for each batch.",
+            "Leave this rule out (--ignore GK506) if the stream is one batch on purpose.",
+        ),
+        severity="warning",
+    )
 
 
 def _of_one_batch(data: DataSummary) -> Finding:

@@ -2,22 +2,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import LearningRateResponse, OneBatchFit, Training
+from gradcheck_kit.facts import ConstantInput, DataSummary, LearningRateResponse, OneBatchFit, Training
 from gradcheck_kit.rule import Finding, Skip, rule
 
 FEW = 8  # samples: to tell one or two apart takes next to nothing of what the task takes
+MANY = 8  # rows of an embedding, of which one is ever looked up
 
 
-@rule("GK507", needs=(Training, OneBatchFit), uses=(LearningRateResponse,), explains=("GK601",), severity="warning")
+@rule(
+    "GK507",
+    needs=(Training, OneBatchFit),
+    uses=(LearningRateResponse, DataSummary),
+    explains=("GK205", "GK601", "GK606"),
+    severity="warning",
+)
 def uninformative_labels(
-    training: Training, fit: OneBatchFit, response: LearningRateResponse | None, *, steps: int = 60
+    training: Training,
+    fit: OneBatchFit,
+    response: LearningRateResponse | None,
+    data: DataSummary | None,
+    *,
+    steps: int = 60,
 ) -> Iterator[Finding]:
     """The loss stays at that of a constant prediction at every learning rate, while one batch is learned by heart.
 
-    Model, loss and optimizer work then; what is missing is anything in the inputs that tells the labels.
+    Model, loss and optimizer work then; what is missing is anything in the inputs that tells the labels. An error
+    where all samples hold one and the same number, and the run does not learn.
     """
     if training.synthetic:
         raise Skip("the data is random: there is nothing to learn but by heart")
+    if data is not None and data.constant is not None and _tells_nothing(data.constant, data, training):
+        yield _of_constant(data.constant, training)
+        return
     if training.constant_loss is None:
         raise Skip("the loss of a constant prediction is not known for this loss")
     if not training.finite:
@@ -58,4 +74,45 @@ def uninformative_labels(
             "apart, or joined by the wrong key.",
             "Probe longer (--steps 500) if they belong together: then the task needs more steps than these.",
         ),
+    )
+
+
+def _tells_nothing(constant: ConstantInput, data: DataSummary, training: Training) -> bool:
+    """Whether one value for all samples is a fault: many were expected, or targets differ and the run does not learn.
+
+    A single number per sample may be there for a model that fits a constant or a distribution.
+    """
+    if constant.embedding:
+        return constant.rows >= MANY
+    differ = any(target.minimum != target.maximum for target in data.targets)
+    return constant.width > 1 and differ and bool(training.harm)
+
+
+def _of_constant(constant: ConstantInput, training: Training) -> Finding:
+    value = f"{constant.value:g}"
+    padded = f" (the rest is padding, {constant.padding:g})" if constant.padding is not None else ""
+    if constant.embedding:
+        what = (
+            f"All {constant.elements:,} tokens of the {constant.samples:,} samples that were read are {value}{padded}; "
+            f"the other rows of {constant.embedding}, which has {constant.rows:,}, are never looked up"
+        )
+        fix = (
+            "Print one sample beside its text, and look words up in the vocabulary as it was made: in another case, or "
+            f"split in another way, each of them is unknown, which {value} may stand for."
+        )
+    else:
+        what = (
+            f"All {constant.elements:,} numbers of the {constant.samples:,} samples that were read are {value}, while "
+            "their targets differ"
+        )
+        fix = (
+            "Look at one sample where it is read: scaled numbers that are cast to integers, an array that was never "
+            "filled and a file that did not open come out all the same."
+        )
+    return Finding(
+        where="train_data",
+        message=f"{what}." + (f" So {training.harm}." if training.harm else ""),
+        evidence={"value": constant.value, "elements": constant.elements, "rows": constant.rows, "limit": 1},
+        fixes=(fix,),
+        severity="error" if training.harm else None,
     )

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from gradcheck_kit.facts import RateTrial, TargetScale, Training
 from gradcheck_kit.rule import Finding, Skip, rule
 
+FAR_BELOW = 0.5  # of a constant prediction's loss
+
 SYMPTOMS = ("GK102", "GK104", "GK105", "GK106", "GK203", "GK204", "GK205", "GK206", "GK301", "GK606")
 
 
@@ -12,7 +14,8 @@ SYMPTOMS = ("GK102", "GK104", "GK105", "GK106", "GK203", "GK204", "GK205", "GK20
 def unnormalized_target(scale: TargetScale, training: Training) -> Iterator[Finding]:
     """The numbers to predict are far from mean 0 and standard deviation 1, and on standardised ones the run learns.
 
-    Without that proof a scale is no fault.
+    Without that proof a scale is no fault. A warning where the loss falls as it is, and is above a constant
+    prediction's in the end: more steps may be enough.
     """
     if training.synthetic:
         raise Skip("the data is made up")
@@ -23,19 +26,26 @@ def unnormalized_target(scale: TargetScale, training: Training) -> Iterator[Find
         + (f" in column {scale.column}" if scale.columns > 1 else "")
         + f", and ranges from {scale.minimum:.3g} to {scale.maximum:.3g}"
     )
-    harm = training.harm
-    if not harm:
+    harm, above = training.harm, training.above_chance
+    if not (harm or above):
         raise Skip(f"{numbers}, and the run learns as it is")
     if not scale.standardized_losses:
         raise Skip(f"{numbers}, and whether standardising it helps was not tried")
     again = RateTrial(1.0, scale.standardized_losses)
     if not again.learned(scale.standardized_constant_loss):
         raise Skip(f"{numbers}, and the same run on standardised targets does not learn either")
+    chance = scale.standardized_constant_loss
+    if not harm and not (chance is not None and again.end < FAR_BELOW * chance):
+        raise Skip(f"{numbers}, and the same run on standardised targets is not far below a constant prediction either")
+    came = harm or (
+        f"after {training.loss_steps} steps the loss, {training.last_loss:.3g}, is still above that of always "
+        f"predicting {training.constant_prediction} ({training.constant_loss:.3g})"
+    )
     inputs = f" and inputs (of {scale.with_input_of})" if scale.with_input_of else ""
     yield Finding(
         where="target",
-        message=f"{numbers[0].upper()}{numbers[1:]}, and {harm}; on standardised targets{inputs} the same run goes "
-        f"from {again.losses[0]:.3g} to {again.end:.3g}.",
+        message=f"{numbers[0].upper()}{numbers[1:]}, and {came}; on standardised targets{inputs} the same run goes "
+        f"from {again.losses[0]:.3g} to {again.end:.3g}{_of(chance)}.",
         evidence={"mean": scale.mean, "std": scale.std, "limit": 100, "standardized_end": again.end},
         fixes=(
             f"Standardise the target where the data is read, y = (y - {scale.mean:.3g}) / {scale.std:.3g}, and undo it "
@@ -54,4 +64,9 @@ def unnormalized_target(scale: TargetScale, training: Training) -> Iterator[Find
                 else ()
             ),
         ),
+        severity=None if harm else "warning",
     )
+
+
+def _of(chance: float | None) -> str:
+    return "" if chance is None else f" (a constant prediction: {chance:.3g})"

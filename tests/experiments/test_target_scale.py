@@ -65,6 +65,22 @@ def test_standardises_the_input_as_well_where_neither_alone_is_enough(scale_of, 
     assert found.standardized_losses[-1] < 0.5
 
 
+def falling_run(scale_of, rate):
+    x, y = slope()
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 1))
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    return scale_of((y - 2e5) / 100 + 500, x=x, model=model, optimizer=optimizer, steps=60)
+
+
+def test_runs_again_where_the_loss_falls_and_is_above_a_constant_prediction_in_the_end(scale_of):
+    assert len(falling_run(scale_of, 3e-3).standardized_losses) == 60
+
+
+def test_does_not_run_again_where_the_loss_ends_below_a_constant_prediction(scale_of):
+    assert falling_run(scale_of, 0.1).standardized_losses == ()
+
+
 def test_does_not_run_again_with_quick_or_at_a_usual_scale(scale_of):
     x, y = slope()
     assert scale_of(y, x=x, quick=True).standardized_losses == ()

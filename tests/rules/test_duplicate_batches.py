@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gradcheck_kit.rule import Skip
@@ -78,6 +80,39 @@ def test_it_skips_what_may_be_chance(changes):
 def test_it_skips_a_stream_that_is_read_on_from_where_it_was():
     with pytest.raises(Skip, match="as it likes"):
         apply(duplicate_batches, batches(0, 0, 2, 3, order="stream"))
+
+
+def stream(*same_as, **changes):
+    return batches(*same_as, **{"order": "stream", "dataset_size": None, **changes})
+
+
+def test_it_warns_of_a_stream_that_makes_the_same_batch_anew():
+    (finding,) = apply(duplicate_batches, stream(0, 0, 0, 0, stream_draws=True))
+    assert finding.severity == "warning"
+    assert finding.message == (
+        "All of the first 4 batches of an epoch are the same 64 samples to the last bit, though the stream makes each "
+        "anew."
+    )
+    assert finding.fixes[0].startswith("Make the generator once")
+
+
+def test_it_warns_of_a_stream_that_holds_more_than_it_yields():
+    (finding,) = apply(duplicate_batches, stream(0, 0, 0, 0, stream_holds=1500))
+    assert finding.severity == "warning"
+    assert finding.message.endswith("though the stream holds 1,500.")
+    assert finding.fixes[0].startswith("Go on from batch to batch")
+
+
+@pytest.mark.parametrize("changes", [{}, {"stream_holds": 64, "stream_draws": True}, {"stream_holds": 100}])
+def test_it_skips_a_stream_of_one_batch_that_may_be_all_there_is(changes):
+    with pytest.raises(Skip, match="may be all that there is"):
+        apply(duplicate_batches, stream(0, 0, 0, 0, **changes))
+
+
+@pytest.mark.parametrize("data", [stream(0, 0, 0), stream(0, 0, 0, 0, distinct=(3, 3, 3, 3)), stream(0, 0, 0, 3)])
+def test_it_skips_streams_of_few_batches_few_samples_or_others(data):
+    with pytest.raises(Skip, match="as it likes"):
+        apply(duplicate_batches, replace(data, stream_draws=True))
 
 
 def test_it_skips_one_batch():

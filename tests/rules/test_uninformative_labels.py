@@ -7,6 +7,8 @@ from gradcheck_kit.rules.uninformative_labels import uninformative_labels
 from gradcheck_kit.testing import (
     CHANCE,
     apply,
+    constant_input,
+    data_summary,
     falling,
     fit_attempt,
     flat,
@@ -14,6 +16,7 @@ from gradcheck_kit.testing import (
     learning_rate_response,
     one_batch_fit,
     poisoned,
+    tensor_summary,
     training,
 )
 
@@ -29,6 +32,56 @@ def test_it_warns_of_a_loss_at_chance_at_every_rate_while_one_batch_is_learned_b
     assert finding.where == "train_data"
     assert "with 3 other learning rates, while 16 samples are learned by heart" in finding.message
     assert finding.evidence["chance"] == CHANCE
+
+
+def judged(constant, run=STUCK, fit=UNFITTED, **changes):
+    return judge(uninformative_labels, run, fit, NOTHING_HELPS, data_summary(constant=constant, **changes))
+
+
+def test_it_finds_samples_whose_every_token_is_the_same():
+    outcome = judged(constant_input())
+    assert outcome.status == "failed"
+    (finding,) = outcome.findings
+    assert finding.where == "train_data"
+    assert finding.message == (
+        "All 20,000 tokens of the 2,048 samples that were read are 1 (the rest is padding, 0); the other rows of "
+        "embed, which has 33, are never looked up. So the loss did not fall: 2.26 at the start, 2.3 at the end."
+    )
+    assert "each of them is unknown, which 1 may stand for" in finding.fixes[0]
+
+
+def test_it_only_warns_of_them_where_the_run_learns():
+    outcome = judged(constant_input(padding=None), training())
+    assert outcome.status == "warned"
+    assert outcome.findings[0].message.endswith("are 1; the other rows of embed, which has 33, are never looked up.")
+
+
+def black(**changes):
+    return constant_input(**{"value": 0.0, "padding": None, "embedding": "", "rows": 0, "width": 784, **changes})
+
+
+def test_it_finds_pictures_that_are_all_black():
+    outcome = judged(black())
+    assert outcome.status == "failed"
+    assert "numbers of the 2,048 samples that were read are 0, while their targets differ. So" in (
+        outcome.findings[0].message
+    )
+
+
+@pytest.mark.parametrize(
+    ("constant", "run", "changes"),
+    [
+        (constant_input(rows=2), training(), {}),
+        (black(), training(), {}),
+        (black(), STUCK, {"targets": (tensor_summary("target", minimum=1.0, maximum=1.0),)}),
+        (black(), STUCK, {"targets": ()}),
+        (black(width=1), STUCK, {}),
+    ],
+    ids=["a table of two", "it learns", "one target", "no target", "one number"],
+)
+def test_it_does_not_mind_one_number_for_all_where_nothing_else_is_wanted(constant, run, changes):
+    assert judged(constant, run, **changes).status != "failed"
+    assert judged(constant, run, **changes).status != "warned"
 
 
 def test_it_passes_a_loss_that_falls():

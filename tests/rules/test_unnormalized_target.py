@@ -28,6 +28,23 @@ def test_it_gives_scale_harm_and_proof():
     assert len(finding.fixes) == 1
 
 
+STILL_ABOVE = training(losses=falling(9.0, 4.0), constant_loss=2.3)
+
+
+def test_it_warns_of_a_loss_that_falls_and_ends_above_a_constant_prediction():
+    (finding,) = apply(unnormalized_target, prices(), STILL_ABOVE)
+    assert finding.severity == "warning"
+    assert "and after 60 steps the loss, 4" in finding.message
+    assert "is still above that of always predicting class frequencies (2.3); on standardised" in finding.message
+    assert finding.message.endswith("(a constant prediction: 1).")
+
+
+@pytest.mark.parametrize("changes", [{"standardized_losses": falling(1.0, 0.7)}, {"standardized_constant_loss": None}])
+def test_it_skips_a_loss_that_falls_where_standardising_does_not_bring_it_far_below(changes):
+    with pytest.raises(Skip, match="not far below a constant prediction either"):
+        apply(unnormalized_target, prices(**changes), STILL_ABOVE)
+
+
 def test_it_names_the_column_of_several():
     (finding,) = apply(unnormalized_target, prices(columns=3, column=2), STUCK)
     assert "in column 2" in finding.message
