@@ -1,8 +1,8 @@
 """How often the verdicts on the fault corpus are right: python tests/faults/error_rates.py [--seeds 5] [--jobs 2]
 
-Three parts: programs that the rules were developed on, programs that nothing was set on, and programs written later by
-someone who had not read the rules. Each is scanned as `gk.scan(target)` does it, with every seed drawing other data,
-other weights and other batches.
+Four parts: programs that the rules were developed on, programs that nothing was set on, programs written later by
+someone who had not read the rules, and plain files by two others, whose data the seeds leave as it is. Each is scanned
+as `gk.scan(target)` does it, with every seed drawing other data, other weights and other batches.
 
 alarm      a healthy program on which a rule failed; noise: on which one warned and none failed
 found      a broken program on which a rule failed or warned
@@ -29,6 +29,7 @@ from broken import BROKEN
 from kept_out_bases import KEPT_OUT_BASES
 from kept_out_broken import KEPT_OUT_BROKEN
 from later_programs import LATER_BASES, LATER_BROKEN
+from plain_files import PLAIN_BROKEN, PLAIN_HEALTHY
 from tabulate import tabulate
 
 import gradcheck_kit as gk
@@ -46,6 +47,7 @@ PARTS = {
     "developed on": (BASES, BROKEN),
     "kept out": (KEPT_OUT_BASES, KEPT_OUT_BROKEN),
     "written later": (LATER_BASES, LATER_BROKEN),
+    "plain files": (PLAIN_HEALTHY, PLAIN_BROKEN),
 }
 HALVES = tuple(PARTS)
 
