@@ -306,9 +306,9 @@ def _worth_another_look(one: LossInput) -> bool:
 
 
 def _change_weights(work: Workspace) -> None:
-    """Other weights of about the same size: what then still holds is true of the model, and not of its numbers."""
+    """Other weights of about the same size, also of the loss: what then still holds is true of more than its numbers."""
     with torch.no_grad():
-        for parameter in work.model.parameters():
+        for parameter in work.parameters():
             if parameter.is_floating_point() and parameter.numel():
                 parameter.add_(torch.randn_like(parameter) * (0.01 + parameter.abs().mean()))
 

@@ -68,6 +68,20 @@ def test_knows_cosines_in_the_place_of_logits(product, probe_of):
     assert one.activation_at.startswith("cosine in forward (test_loss_inputs.py:")
 
 
+def test_takes_nothing_for_cosines_whose_learned_scale_is_1_at_the_start(probe_of):
+    class Proxies(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.proxies, self.log_scale = nn.Parameter(torch.randn(4, 10)), nn.Parameter(torch.zeros(()))
+
+        def forward(self, embedding, y):
+            scaled = self.log_scale.exp() * F.normalize(embedding)
+            return F.cross_entropy(scaled @ F.normalize(self.proxies).T, y)
+
+    (one,) = inputs(probe_of, linear(width=10), Proxies()).inputs
+    assert one.activation == ""
+
+
 @pytest.mark.parametrize(
     "model", [Cosines(F.linear, 10.0), Cosines(F.linear, normalize=lambda x: x), Cosines(F.linear, torch.ones(()))]
 )
