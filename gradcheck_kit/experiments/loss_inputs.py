@@ -306,7 +306,7 @@ def _worth_another_look(one: LossInput) -> bool:
 
 
 def _change_weights(work: Workspace) -> None:
-    """Other weights of about the same size, also of the loss: what then still holds is true of more than its numbers."""
+    """Other weights of about the same size, of the loss too: what still holds then is no matter of its numbers."""
     with torch.no_grad():
         for parameter in work.parameters():
             if parameter.is_floating_point() and parameter.numel():
