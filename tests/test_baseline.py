@@ -180,7 +180,7 @@ def test_it_keeps_what_the_rules_that_did_not_run_have():
 
 def dead_training(*shares, **settings):
     activations = tuple(activation(f"{2 * i + 1}", dead_share=share, **settings) for i, share in enumerate(shares))
-    return training(activations=activations)
+    return training(activations=activations, losses=flat())
 
 
 def matches(rule, before, after):

@@ -70,6 +70,7 @@ def look_at_initialization(probe: Probe) -> Initialization:
             work,
             steps=(PATIENCE if training.harm else 1) * prepared.settings.steps,
             enough=lambda losses: RateTrial(1.0, losses).learned(training.constant_loss),
+            well=training.constant_loss,
         )
         return replace(made, twin_losses=losses, twin_gradient_ratio=twin_ratio)
 

@@ -9,6 +9,7 @@ from gradcheck_kit.experiments import Probe
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.workspace import Workspace, seed_everything
 
+IN_A_ROW = 8  # losses
 PATIENCE = 3  # times the probe's steps that a run gets before it is said not to learn: a rough start may end well
 
 
@@ -21,11 +22,13 @@ def losses_of_run(
     divisor: float = 1.0,
     enough: Callable[[tuple[float, ...]], bool] | None = None,
     look: Callable[[int], None] | None = None,
+    well: float | None = None,
 ) -> tuple[float, ...]:
     """The losses of a run on the batches of the training run, as many steps unless given; `order` shuffles otherwise.
 
-    It ends where a loss is not finite and, after the usual length, where the losses are `enough`. Each is divided by
-    `divisor` before it is backpropagated, and told so. `look` is called before each step, and once at the end.
+    It ends where a loss is not finite, after the usual length where the losses are `enough`, and wherever some in a row
+    are below a tenth of `well`: at a rate made for other weights it may yet fall over. Each is divided by `divisor`
+    before it is backpropagated, and told so. `look` is called before each step, and once at the end.
     """
     prepared = probe.prepared
     usual = prepared.settings.steps
@@ -44,6 +47,8 @@ def losses_of_run(
         loss = work.step(batch)[1] / divisor
         value = float(loss.detach())
         losses.append(math.nan if math.isnan(value) else value)
+        if well is not None and well > 0 and len(losses) >= 2 * IN_A_ROW and max(losses[-IN_A_ROW:]) < 0.1 * well:
+            break
         if not math.isfinite(value):
             break
         work.backward(loss)
