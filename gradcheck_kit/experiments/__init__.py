@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from gradcheck_kit.target.workspace import Prepared, Workspace
 
 
-# A training step that could not be taken apart into an output and its loss, see target/steps.py.
+# A training step that could not be taken apart into an output and its loss, see target/take_apart.py.
 WHOLE_STEP = "the training step is more than one call of the model and a loss"
 
 

@@ -14,7 +14,7 @@ from gradcheck_kit.facts import ModeGap
 from gradcheck_kit.facts.evaluation import SLOW
 from gradcheck_kit.observe.names import named_modules
 from gradcheck_kit.target.batches import batch_size_of
-from gradcheck_kit.target.workspace import Workspace, workspace
+from gradcheck_kit.target.workspace import Prepared, Workspace, workspace
 
 BATCHES = 8
 AVERAGED = 32  # batches, which are small where it matters
@@ -66,7 +66,7 @@ def compare_modes(probe: Probe) -> ModeGap:
     slow, momentum = slowest
     return ModeGap(
         tuple(norms), type(first).__name__, batch_size_of(batches[0]) or 1, by_batch, by_running, by_average, still,
-        own, slow, momentum, _epoch(prepared.train),
+        own, slow, momentum, _epoch(prepared),
     )  # fmt: skip
 
 
@@ -77,9 +77,12 @@ def _slowest(norms: dict[str, nn.Module]) -> tuple[tuple[str, ...], float | None
     return (tuple(name for name, m in momenta.items() if m == least), least) if least < SLOW else ((), None)
 
 
-def _epoch(batches: Any) -> int | None:
+def _epoch(prepared: Prepared) -> int | None:
+    """The batches of an epoch; None where that is not known, or it is of data that stands in for the user's."""
+    if prepared.settings.data is not None:
+        return None
     try:
-        return len(batches)
+        return len(prepared.train)  # type: ignore[arg-type]  # a stream has none
     except TypeError:
         return None
 

@@ -2,7 +2,7 @@
 
 Most new recurrent layers forget, and most tasks do not mind. Where the run does not learn it is made once more with
 the layer reading its input backwards: if that one learns, what it has to remember was too far away. A loop that
-detaches its state at every step is told apart: nothing arrives there, though what the first step returned matters.
+detaches its state at every step is told apart: nothing arrives before the last step, though the one before matters.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ from gradcheck_kit.target.labels import check_classes, why_refused
 from gradcheck_kit.target.lazy_modules import is_lazy, materialized
 from gradcheck_kit.target.precision import find_precision
 from gradcheck_kit.target.source_lines import Program, source_lines
-from gradcheck_kit.target.steps import refused_labels, taken_apart
 from gradcheck_kit.target.synthesis import MadeUp, synthesize_data
+from gradcheck_kit.target.take_apart import refused_labels, taken_apart
 from gradcheck_kit.target.task import Form, Task, find_form, find_loss
 from gradcheck_kit.target.workspace import DEFAULT_RATES, Prepared, copyable, seed_everything, workspace
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
@@ -38,6 +39,13 @@ def test_averages_statistics_anew_where_the_running_ones_are_young(probe_of, blo
 def test_knows_a_momentum_far_below_the_usual(probe_of, blobs, momentum, slow):
     found = compared(probe_of(normed(nn.BatchNorm1d(16, momentum=momentum)), train=blobs(n=512, batch=64), lr=0.01))
     assert (found.slow, found.momentum, found.epoch) == (slow, momentum if slow else None, 8)
+
+
+def test_knows_no_epoch_of_data_that_stands_in_for_the_users(probe_of, blobs):
+    probe = probe_of(normed(nn.BatchNorm1d(16, momentum=0.001)), train=blobs(n=512, batch=64), lr=0.01)
+    settings = replace(probe.prepared.settings, data="digits")
+    found = compared(replace(probe, prepared=replace(probe.prepared, settings=settings)))
+    assert (found.momentum, found.epoch) == (0.001, None)
 
 
 def test_sees_what_batches_of_two_cost(probe_of, blobs):
