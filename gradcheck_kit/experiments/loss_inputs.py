@@ -115,12 +115,20 @@ class _LossWatch(TorchFunctionMode):
                 return
             if any(prediction is t for t in self._wanted):
                 prediction, target = target, prediction
-            if not any(target is t for t in self._wanted):
+            if not any(target is t for t in self._wanted) and not _to_be_reached(name, prediction, target):
                 return  # two things that the model computed: nobody says that either is to reach the other
         if prediction.requires_grad and prediction.is_floating_point() and prediction.numel():
             weighted = any(isinstance(weight, Tensor) for weight in (*args[2:], kwargs.get("weight")))
             dim = _class_dimension(name, prediction, args, kwargs)
             self.seen.append(_Seen(name, _users_line(), prediction, target, dim, weighted, result))
+
+
+def _to_be_reached(name: str, prediction: Tensor, target: Tensor) -> bool:
+    """Whether a loss of torch's compares with what no gradient goes to: noise that was added, or a part of the target.
+
+    By a subtraction alone nobody says so.
+    """
+    return name not in _DIFFERENCES and prediction.requires_grad and not target.requires_grad
 
 
 def _multiplies_units(name: str, args: Any, kwargs: dict[str, Any]) -> bool:

@@ -44,11 +44,11 @@ def look_at_precision_loss(probe: Probe) -> LowPrecision:
         low = {n: p for n, p in named_parameters(work.model) if p.requires_grad and p.dtype in LOW}
         batch = work.to_device(next(endless(prepared.train)))
         scale, plain, scaled = _gradients(work, batch, low, prepared.settings.seed)
-        underflow, underflow_layer = _underflow(plain, scaled, scale)
+        underflow, underflow_layer, vanished = _underflow(plain, scaled, scale)
         lost, lost_layer = _lost_updates(work, batch, low, prepared.settings.seed)
         kind = str(next(iter(low.values())).dtype).removeprefix("torch.")
         layers = tuple(dict.fromkeys(layer_of(name) or name for name in low))
-    found = LowPrecision(kind, layers, scale, underflow, underflow_layer, lost, lost_layer, ())
+    found = LowPrecision(kind, layers, scale, underflow, underflow_layer, vanished, lost, lost_layer, ())
     much = (underflow or 0.0) > UNDERFLOW or (lost or 0.0) > LOST
     if training is None or not training.harm or not much or prepared.settings.quick:
         return found
@@ -120,10 +120,16 @@ def _gradients(
     return scale, found[0], found[1]
 
 
-def _underflow(plain: dict[str, Tensor], scaled: dict[str, Tensor], scale: float) -> tuple[float | None, str]:
-    """Of elements whose multiplied gradient is a normal number, the share whose plain one is zero."""
+def _underflow(
+    plain: dict[str, Tensor], scaled: dict[str, Tensor], scale: float
+) -> tuple[float | None, str, tuple[str, ...]]:
+    """Of elements whose multiplied gradient is a normal number, the share whose plain one is zero.
+
+    And the layer where it is largest, and the parameters of whose plain gradient nothing is left.
+    """
     lost = total = 0
     worst = (-1.0, "")
+    vanished = []
     for name, gradient in plain.items():
         if name not in scaled or gradient.layout is not torch.strided:
             continue
@@ -134,7 +140,9 @@ def _underflow(plain: dict[str, Tensor], scaled: dict[str, Tensor], scale: float
         lost, total = lost + gone, total + count
         if count:
             worst = max(worst, (gone / count, layer_of(name) or name))
-    return (lost / total if total and scale > 1 else None), worst[1]
+        if count and not gradient.any():
+            vanished.append(name)
+    return (lost / total if total and scale > 1 else None), worst[1], tuple(vanished if scale > 1 else ())
 
 
 def _lost_updates(work: Workspace, batch: object, low: dict[str, nn.Parameter], seed: int) -> tuple[float | None, str]:

@@ -21,13 +21,18 @@ STEPS = 60
 
 
 def look_at_schedule(probe: Probe) -> Schedule:
-    """The largest rate of any group, before the first step of the schedulers and after each."""
+    """The largest rate of any group, before the first step of the schedulers and after each.
+
+    Of a scheduler that nothing holds any more there is no later step.
+    """
     optimizers = probe.prepared.optimizers
     if not any("initial_lr" in group for optimizer in optimizers for group in optimizer.param_groups):
         raise NotApplicable("no scheduler has the learning rate in its hands")
     schedulers = _schedulers(optimizers)
-    if not schedulers or any(isinstance(scheduler, ReduceLROnPlateau) for scheduler in schedulers):
-        raise NotApplicable("the scheduler is not there any more, or follows a measured value")
+    if not schedulers:  # nobody can step it any more: what it made of the rate stays
+        return Schedule("", (max(float(group["lr"]) for one in optimizers for group in one.param_groups),))
+    if any(isinstance(scheduler, ReduceLROnPlateau) for scheduler in schedulers):
+        raise NotApplicable("the scheduler follows a measured value")
     try:
         return Schedule(type(schedulers[0]).__name__, _rates(schedulers))
     except Exception as error:  # whatever a user's own scheduler raises

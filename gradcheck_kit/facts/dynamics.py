@@ -34,5 +34,5 @@ class GradientNoise:
 class Schedule:
     """What a learning-rate scheduler of the user's does in its first steps, be they batches or epochs."""
 
-    scheduler: str  # "LambdaLR", ...
+    scheduler: str  # "LambdaLR", ...; "" where nothing holds it any more, so that nobody can step it
     rates: tuple[float, ...]  # the largest of any group, before the first step and after each

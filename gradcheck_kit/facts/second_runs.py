@@ -288,6 +288,7 @@ class LowPrecision:
     scale: float  # what the loss was multiplied by to bring vanished gradients back
     underflow: float | None  # share of gradient elements that are zero, and normal numbers when the loss is scaled
     underflow_layer: str  # where that share is largest
+    vanished: tuple[str, ...]  # parameters of whose gradient nothing is left, and is there when the loss is scaled
     lost_updates: float | None  # share of the elements with a gradient that the step left as they were, bit for bit
     lost_layer: str
     float32_losses: tuple[float, ...]  # of the run in float32; empty: not tried

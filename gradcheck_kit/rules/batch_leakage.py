@@ -11,18 +11,18 @@ REDUCTIONS = ("softmax", "log_softmax", "softmin", "mean", "sum", "std", "var", 
               "norm", "vector_norm", "normalize", "logsumexp", "cumsum", "sort")  # fmt: skip
 
 
-@rule("GK405", needs=(BatchMixing,), explains=("GK107", "GK205", "GK601", "GK606"))
+@rule("GK405", needs=(BatchMixing,), explains=("GK107", "GK205", "GK407", "GK601", "GK606"))
 def batch_leakage(mixing: BatchMixing, *, influence: float = 1e-3) -> Iterator[Finding]:
     """In evaluation mode a sample's output depends on the other samples of its batch.
 
     An error where the samples of a batch are drawn at random; a warning where they come in order and may be meant as
     one sequence, and where a BatchNorm was told to keep no running statistics.
     """
-    if mixing.influence is None:
-        raise Skip("a small change of a sample does not even change its own output")
-    if mixing.influence <= influence:
-        return
     operation = mixing.operation
+    if mixing.influence is None and operation is None:
+        raise Skip("a small change of a sample does not even change its own output")
+    if mixing.influence is not None and mixing.influence <= influence:
+        return
     if operation and re.search(r"mini_?batch", operation.module_type, re.IGNORECASE):
         raise Skip(f"{operation.module_type} compares the samples of a batch, as its name says")
     meant = bool(mixing.batch_statistics) or not mixing.shuffled
@@ -31,8 +31,7 @@ def batch_leakage(mixing: BatchMixing, *, influence: float = 1e-3) -> Iterator[F
         fixes.append("Leave this rule out (--ignore GK405) if the rows of a batch are one sequence on purpose.")
     yield Finding(
         where=(operation.module if operation else "") or "forward",
-        message="In eval mode a change of other samples of the batch changes a sample's output "
-        f"{mixing.influence:.2g} times as much as the same change of its own input; healthy is 0 (limit "
+        message=f"In eval mode a change of other samples of the batch changes {_what(mixing)}; healthy is 0 (limit "
         f"{influence:g})." + (f" They first mix in {_place(operation)}." if operation else ""),
         evidence={
             "influence": mixing.influence,
@@ -43,6 +42,12 @@ def batch_leakage(mixing: BatchMixing, *, influence: float = 1e-3) -> Iterator[F
         fixes=tuple(fixes),
         severity="warning" if meant else None,
     )
+
+
+def _what(mixing: BatchMixing) -> str:
+    if mixing.influence is None:
+        return "what the model computes for a sample on the way, though not even its own change moves its output"
+    return f"a sample's output {mixing.influence:.2g} times as much as the same change of its own input"
 
 
 def _place(operation: MixingOperation) -> str:

@@ -22,7 +22,7 @@ def cannot_fit_one_batch(
     bug, and a symptom: it points at the other findings.
     """
     if any(a.fitted(fit.constant_loss, error, loss) for a in fit.attempts):
-        again, harm = fit.with_dropout, training.harm if training is not None else ""
+        again, harm = fit.with_dropout, _harm(training)
         if again is not None and harm and not again.fitted(fit.constant_loss, error, loss):
             yield _of_dropout(fit, again, harm)
         return
@@ -48,6 +48,16 @@ def cannot_fit_one_batch(
             "Look at the other findings first: this one says that something is broken, they say what.",
             "With no other finding: check that output and target are compared as you mean, and that labels are right.",
         ),
+    )
+
+
+def _harm(training: Training | None) -> str:
+    """Why the run is not well: it does not learn, or what it has learned is not worth more than a constant yet."""
+    if training is None or training.harm or not training.above_chance:
+        return training.harm if training is not None else ""
+    return (
+        f"the loss ends at {training.last_loss:.3g}, no better than always predicting {training.constant_prediction} "
+        f"({training.constant_loss:.3g})"
     )
 
 

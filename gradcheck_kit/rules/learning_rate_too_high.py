@@ -7,6 +7,7 @@ from statistics import median
 from gradcheck_kit.facts import LearningRateResponse, RateTrial, TimeGradients, Training
 from gradcheck_kit.rule import Finding, Skip, rule
 
+SOARED = 100  # times the loss's start
 CLEARLY_LOWER = 0.5  # of the user's rate: what four fifths of it does better is chance
 
 
@@ -54,6 +55,7 @@ def learning_rate_too_high(
             raise Skip(f"{harm}, but in {len(response.own.losses)} steps at the same learning rate it does")
         better = _better(response, training)
         if better is None:
+            yield from _overwritten(training, response, harm, now, ratio)
             return
         suggested = f"{rates[0] * better.factor:.2g}" if rates else f"{better.factor:g} times the present"
         yield Finding(
@@ -76,6 +78,30 @@ def learning_rate_too_high(
             evidence={"update_ratio": update, "limit": ratio},
             fixes=(f"Lower the learning rate from {now} to about {suggested}: updates are then 1e-3 of the weights.",),
         )
+
+
+def _overwritten(
+    training: Training, response: LearningRateResponse, harm: str, now: str, ratio: float
+) -> Iterator[Finding]:
+    """A finding where the first update was larger than the weights and the loss soared, as at no smaller rate.
+
+    That none of these learns in a short trial, of batches of two say, does not make good what was overwritten.
+    """
+    first, rates = training.first_update_ratio, training.learning_rates
+    ceiling = 10 * max(training.first_loss, training.constant_loss or 0.0)
+    calm = [t for t in response.trials if t.factor < 1 and all(loss <= ceiling for loss in t.losses)]
+    if first is None or not 1 < first or not SOARED < training.blow_up < math.inf or not calm:
+        return
+    best = max(calm, key=lambda trial: trial.factor)
+    suggested = f"{rates[0] * best.factor:.2g}" if rates else f"{best.factor:g} times the present"
+    yield Finding(
+        where="optimizer",
+        message=f"The first update at learning rate {now} is {first:.1e} of the weight (median); up to {ratio:g} is "
+        f"healthy. The loss went up to {training.blow_up:.2g} times its start, and {harm}; at {suggested} it does not "
+        f"go up in {len(best.losses)} steps.",
+        evidence={"update_ratio": first, "limit": ratio, "factor": best.factor, "blow_up": training.blow_up},
+        fixes=(f"Lower the learning rate from {now} to {suggested}.",),
+    )
 
 
 def _far_from_best(training: Training, response: LearningRateResponse, first: float, ratio: float) -> Iterator[Finding]:

@@ -63,6 +63,17 @@ def learning_rate_too_low(
 
 def _of_schedule(schedule: Schedule) -> Finding:
     steps = len(schedule.rates) - 1
+    if not schedule.scheduler:
+        return Finding(
+            where="optimizer",
+            message="The learning rate is 0: a scheduler set it, and nothing holds that scheduler any more, so that "
+            "nobody can step it. Nothing is learned.",
+            evidence={"steps": steps, "limit": 0.0},
+            fixes=(
+                "Keep the scheduler, scheduler = LambdaLR(optimizer, ...), and call scheduler.step() in the loop.",
+                "Let its function not be 0 at step 0: with step // n it is for n steps, (step + 1) / n is not.",
+            ),
+        )
     return Finding(
         where="optimizer",
         message=f"{schedule.scheduler} keeps the learning rate at 0 in all of its first {steps} steps, be they batches "
