@@ -155,8 +155,8 @@ def _mix(work: Workspace, batch: Any, dtype: torch.dtype, *, shuffled: bool) -> 
             own[i] += float(difference[changed].square().sum())
     ratios = [math.sqrt(other[i] / own[i]) for i in dimensions if own[i] > 0]
     influence = max(ratios, default=None)
-    # Where not even a sample's own output moves, samples may mix on the way all the same: attention that takes the batch
-    # for a sequence, of which then the one position is read that is equal for all.
+    # Where not even a sample's own output moves, samples may mix on the way all the same: attention that takes the
+    # batch for a sequence, of which then the one position is read that is equal for all.
     operation = _locate(work.model, forward, size, half) if influence != 0 else None
     return BatchMixing(size, shuffled, influence, _without_statistics(work.model, operation), operation)
 

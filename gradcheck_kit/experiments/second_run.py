@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from gradcheck_kit.experiments import Probe
 from gradcheck_kit.target.batches import endless
@@ -23,12 +24,14 @@ def losses_of_run(
     enough: Callable[[tuple[float, ...]], bool] | None = None,
     look: Callable[[int], None] | None = None,
     well: float | None = None,
+    change: Callable[[Any], Any] | None = None,
 ) -> tuple[float, ...]:
     """The losses of a run on the batches of the training run, as many steps unless given; `order` shuffles otherwise.
 
     It ends where a loss is not finite, after the usual length where the losses are `enough`, and wherever some in a row
     are below a tenth of `well`: at a rate made for other weights it may yet fall over. Each is divided by `divisor`
-    before it is backpropagated, and told so. `look` is called before each step, and once at the end.
+    before it is backpropagated, and told so. `look` is called before each step, and once at the end. The run is given
+    what `change` makes of each batch on the device.
     """
     prepared = probe.prepared
     usual = prepared.settings.steps
@@ -43,6 +46,7 @@ def losses_of_run(
         if look is not None:
             look(step)
         batch = work.to_device(next(batches))
+        batch = batch if change is None else change(batch)
         work.clear_gradients()
         loss = work.step(batch)[1] / divisor
         value = float(loss.detach())

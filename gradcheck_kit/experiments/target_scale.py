@@ -19,9 +19,10 @@ from torch.utils import _pytree as pytree
 from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.experiments.constant_loss import constant_loss
 from gradcheck_kit.experiments.input_scale import standardizing_input
-from gradcheck_kit.experiments.second_run import losses_of_run
+from gradcheck_kit.experiments.second_run import PATIENCE, losses_of_run
 from gradcheck_kit.facts import InputScale, RateTrial, TargetScale, Training
 from gradcheck_kit.target.keep import keep_random_state, kept_generators
+from gradcheck_kit.target.task import tensors
 from gradcheck_kit.target.workspace import seed_everything, workspace
 
 BATCHES = 8
@@ -34,8 +35,10 @@ def measure_target_scale(probe: Probe) -> TargetScale:
     training: Training | None = probe.facts.get(Training)
     if prepared.synthetic:
         raise NotApplicable("the data is made up")
-    if task.loss_fn is None or not (task.of_step or task.loss_style in ("plain", "main")):
+    if task.loss_fn is None or task.loss_style == "reconstruction":
         raise NotApplicable("the loss does not compare one output with one target")
+    if _several(probe):
+        return _of_several(probe)
     if task.classes_from:
         raise NotApplicable("the targets are classes")
     with keep_random_state(), kept_generators(prepared.train):
@@ -59,6 +62,65 @@ def measure_target_scale(probe: Probe) -> TargetScale:
         if RateTrial(1.0, both or (math.inf,)).learned(constant):  # neither alone, but the two together
             losses, scale = both, replace(scale, with_input_of=entering.layer)
     return replace(scale, standardized_losses=losses, standardized_constant_loss=constant)
+
+
+def _several(probe: Probe) -> bool:
+    """Whether the loss takes other things beside the output than one tensor: a dict of targets, rewards and flags."""
+    prepared, task = probe.prepared, probe.prepared.task
+    if not task.of_step and task.loss_style not in ("plain", "main"):
+        return True
+    with keep_random_state(), kept_generators(prepared.train):
+        seed_everything(prepared.settings.seed)
+        return not isinstance(task.target(next(iter(prepared.train))), Tensor)
+
+
+Parts = dict[tuple[Any, ...], Tensor]
+
+
+def _parts(probe: Probe, batch: Any) -> Parts:
+    """The real numbers that the loss takes of a batch and the model is not given, by their place in the batch."""
+    task = probe.prepared.task
+    taken = {id(t) for t in tensors(task.form.target_of(batch))} - {id(t) for t in tensors(task.form.given(batch))}
+    leaves = pytree.tree_flatten_with_path(batch)[0]
+    return {path: t for path, t in leaves if id(t) in taken and isinstance(t, Tensor) and t.is_floating_point()}
+
+
+def _of_several(probe: Probe) -> TargetScale:
+    """The part of the targets with the oddest scale, and the run with all odd parts standardised."""
+    prepared, training = probe.prepared, probe.facts.get(Training)
+    with keep_random_state(), kept_generators(prepared.train):
+        seed_everything(prepared.settings.seed)
+        found = [_parts(probe, batch) for batch in itertools.islice(prepared.train, BATCHES)]
+    scales = {}
+    for path in found[0]:
+        values = torch.cat([parts[path].detach().double().cpu().reshape(-1) for parts in found if path in parts])
+        if values.numel() and bool(torch.isfinite(values).all()):
+            mean, std = float(values.mean()), float(values.std(correction=0))
+            low, high = float(values.min()), float(values.max())
+            scales[path] = TargetScale(1, 0, mean, std, low, high, (), None, part=pytree.keystr(path))
+    if not scales:
+        raise NotApplicable("the loss takes no real numbers beside the output that the model is not given")
+    scale = max(scales.values(), key=lambda one: (one.odd, math.hypot(one.mean, one.std)))
+    if training is None or not training.harm or prepared.settings.quick or not scale.odd:
+        return scale
+    odd = {path: one for path, one in scales.items() if one.odd}
+
+    def standardized(batch: Any) -> Any:
+        parts = {id(t): odd[path] for path, t in _parts(probe, batch).items() if path in odd}
+        return pytree.tree_map(lambda t: (t - parts[id(t)].mean) / parts[id(t)].std if id(t) in parts else t, batch)
+
+    with workspace(prepared, seed=prepared.settings.seed) as work:
+        try:
+            losses = losses_of_run(
+                probe,
+                work,
+                steps=PATIENCE * prepared.settings.steps,
+                enough=lambda losses: RateTrial(1.0, losses).learned(None),
+                change=standardized,
+            )
+        except Exception:  # noqa: BLE001  # a loss of positive numbers does not take these
+            return scale
+    return replace(scale, standardized_losses=losses)
 
 
 def _target(target: Any) -> Tensor:

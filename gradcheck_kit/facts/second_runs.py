@@ -201,6 +201,7 @@ class TargetScale:
     standardized_losses: tuple[float, ...]  # of the training run again on standardised targets; empty: not tried
     standardized_constant_loss: float | None
     with_input_of: str = ""  # the layer whose input was standardised as well, where the target alone did not help
+    part: str = ""  # which of several things that the loss takes: "['age']"; "" where there is one target
 
     @property
     def odd(self) -> bool:

@@ -90,7 +90,7 @@ def _overwritten(
     first, rates = training.first_update_ratio, training.learning_rates
     ceiling = 10 * max(training.first_loss, training.constant_loss or 0.0)
     calm = [t for t in response.trials if t.factor < 1 and all(loss <= ceiling for loss in t.losses)]
-    if first is None or not 1 < first or not SOARED < training.blow_up < math.inf or not calm:
+    if first is None or not first > 1 or not SOARED < training.blow_up < math.inf or not calm:
         return
     best = max(calm, key=lambda trial: trial.factor)
     suggested = f"{rates[0] * best.factor:.2g}" if rates else f"{best.factor:g} times the present"

@@ -61,7 +61,8 @@ def low_precision(
             f"of all in {low.lost_layer}: {proof}",
             evidence={"lost_updates": low.lost_updates, "limit": lost, "float32_end": wide.end},
             fixes=(
-                f"Keep {listed(low.layers)} in float32 and compute in {low.dtype} under torch.autocast: then small updates add up.",
+                f"Keep {listed(low.layers)} in float32 and compute in {low.dtype} under torch.autocast: then small "
+                "updates add up.",
                 "Use an optimizer that keeps a float32 copy of the weights or rounds stochastically.",
             ),
             places=low.layers,

@@ -22,7 +22,7 @@ def unnormalized_target(scale: TargetScale, training: Training) -> Iterator[Find
     if not scale.odd:
         return
     numbers = (
-        f"the target has mean {scale.mean:.3g} and standard deviation {scale.std:.3g}"
+        f"{_name(scale)} has mean {scale.mean:.3g} and standard deviation {scale.std:.3g}"
         + (f" in column {scale.column}" if scale.columns > 1 else "")
         + f", and ranges from {scale.minimum:.3g} to {scale.maximum:.3g}"
     )
@@ -41,15 +41,16 @@ def unnormalized_target(scale: TargetScale, training: Training) -> Iterator[Find
         f"after {training.loss_steps} steps the loss, {training.last_loss:.3g}, is still above that of always "
         f"predicting {training.constant_prediction} ({training.constant_loss:.3g})"
     )
+    how = "with it standardised" if scale.part else "on standardised targets"
     inputs = f" and inputs (of {scale.with_input_of})" if scale.with_input_of else ""
     yield Finding(
-        where="target",
-        message=f"{numbers[0].upper()}{numbers[1:]}, and {came}; on standardised targets{inputs} the same run goes "
-        f"from {again.losses[0]:.3g} to {again.end:.3g}{_of(chance)}.",
+        where=f"batch{scale.part}" if scale.part else "target",
+        message=f"{numbers[0].upper()}{numbers[1:]}, and {came}; {how}{inputs} the same run goes from "
+        f"{again.losses[0]:.3g} to {again.end:.3g}{_of(chance)}.",
         evidence={"mean": scale.mean, "std": scale.std, "limit": 100, "standardized_end": again.end},
         fixes=(
-            f"Standardise the target where the data is read, y = (y - {scale.mean:.3g}) / {scale.std:.3g}, and undo it "
-            f"on predictions: y * {scale.std:.3g} + {scale.mean:.3g}."
+            f"Standardise {'it' if scale.part else 'the target'} where the data is read, y = (y - {scale.mean:.3g}) / "
+            f"{scale.std:.3g}, and undo it on predictions: y * {scale.std:.3g} + {scale.mean:.3g}."
             if scale.columns == 1
             else "Standardise each column of the target, y = (y - mean) / std with those of the training data, and "
             f"undo it on predictions (column {scale.column}: {scale.mean:.3g} and {scale.std:.3g}).",
@@ -66,6 +67,10 @@ def unnormalized_target(scale: TargetScale, training: Training) -> Iterator[Find
         ),
         severity=None if harm else "warning",
     )
+
+
+def _name(scale: TargetScale) -> str:
+    return f"what the loss takes of the batch, batch{scale.part}," if scale.part else "the target"
 
 
 def _of(chance: float | None) -> str:

@@ -175,8 +175,25 @@ class Task:
             dim = 1 if form == "one-hot" else class_dimension(prediction, target) or 1
             scores = slope.movedim(dim, -1).reshape(-1, slope.shape[dim])
             kept = (labels >= 0) & (labels < scores.shape[1])
+            if _picked_out(scores[kept], labels[kept]) and not _probabilities(prediction, dim):
+                return False
             good = scores[kept].gather(1, labels[kept][:, None]) <= 0
         return bool(good.float().mean() >= 0.9)
+
+
+def _picked_out(slopes: Tensor, labels: Tensor) -> bool:
+    """Whether the loss depends on the one score of each sample that is named, and on no other: `q.gather(1, action)`.
+
+    `slopes` are the loss's with respect to the scores, shape (n, c).
+    """
+    return not bool(slopes.scatter(1, labels[:, None], 0.0).any())
+
+
+def _probabilities(prediction: Tensor, dim: int) -> bool:
+    """Whether it holds probabilities over that dimension, or their logarithms: their sum is what ties scores."""
+    values = prediction.detach().float()
+    sums = (values.sum(dim), values.exp().sum(dim))
+    return any(bool(((one - 1).abs() < 2e-2).all()) for one in sums)
 
 
 def tensors(tree: Any, *, depth: int = 4) -> list[Tensor]:
