@@ -307,3 +307,22 @@ def test_leaves_model_and_random_state_as_they_were(mixing_of):
     assert model.training
     assert not model._forward_hooks
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_finds_where_samples_mix_though_no_change_reaches_the_output(mixing_of):
+    """Attention over the batch, of which the class token is read: it is the same for all samples."""
+
+    def forward(net, x):
+        tokens = torch.cat([net.token.expand(len(x), 1, 8), net.embed(x)], 1)
+        return net.head(net.attention(tokens, tokens, tokens)[0][:, 0])
+
+    model = model_of(
+        forward,
+        token=nn.Parameter(torch.randn(1, 1, 8)),
+        embed=nn.Linear(2, 8),
+        attention=nn.MultiheadAttention(8, 2),
+        head=nn.Linear(8, 3),
+    )
+    found = mixing_of(model, sequences())
+    assert found.influence is None
+    assert found.operation.module == "attention"

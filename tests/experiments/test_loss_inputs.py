@@ -389,3 +389,24 @@ def test_it_says_nothing_of_a_healthy_training_step(step, probe_of):
     facts = inputs(probe_of, linear(nn.Sigmoid(), width=10), None, training_step=step)
     for rule in (redundant_softmax, wrong_output_activation):
         assert judge(rule, facts).status in ("passed", "skipped")
+
+
+def test_sees_that_a_sigmoid_cannot_reach_noise_that_the_step_draws(probe_of):
+    """Denoising: what is to be predicted is in no batch, and no gradient goes to it."""
+
+    def step(model, batch):
+        noise = torch.randn_like(batch[0])
+        return F.mse_loss(model(batch[0] + noise), noise)
+
+    data = [(torch.randn(16, 10),) for _ in range(4)]
+    for last, status in ((nn.Sigmoid(), "failed"), (nn.Identity(), "passed")):
+        found = look_at_loss_inputs(probe_of(linear(last, width=10), train=data, training_step=step))
+        assert judge(wrong_output_activation, found).status == status
+
+
+def test_takes_no_two_things_that_are_both_trained_for_output_and_target(probe_of):
+    def agreement(out, y):
+        return F.cross_entropy(out, y) + F.mse_loss(out.sigmoid(), out.roll(1, 0) + 3)
+
+    found = inputs(probe_of, linear(), agreement)
+    assert "mse_loss" not in [one.operation for one in found.inputs]

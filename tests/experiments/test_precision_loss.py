@@ -42,8 +42,11 @@ def test_proves_by_a_scaled_loss_that_gradients_vanish_in_float16(probe_of, mlp)
     def tiny(out, y):
         return nn.functional.cross_entropy(out.float(), y) * 1e-6
 
-    assert look(probe_of, mlp(4, 16, 2), torch.float16, tiny)[0].underflow > 0.5
+    lost = look(probe_of, mlp(4, 16, 2), torch.float16, tiny)[0]
+    assert lost.underflow > 0.5
+    assert "0.weight" in lost.vanished
     assert look(probe_of, mlp(4, 16, 2), torch.float16)[0].underflow < 0.1
+    assert look(probe_of, mlp(4, 16, 2), torch.float16)[0].vanished == ()
     assert look(probe_of, mlp(4, 16, 2), torch.bfloat16, tiny)[0].underflow < 0.1
 
 

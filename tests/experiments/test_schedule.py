@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 from torch import nn
@@ -55,3 +57,11 @@ def test_is_not_made_without_one_that_can_be_followed(probe_of, blobs, make):
     probe, *_kept = scheduled(probe_of, blobs, *make)
     with pytest.raises(NotApplicable):
         look_at_schedule(probe)
+
+
+def test_says_that_nobody_can_step_a_scheduler_that_is_gone(probe_of, blobs):
+    probe, _, kept = scheduled(probe_of, blobs, lambda o: lr_scheduler.LambdaLR(o, lambda step: step // 1000))
+    kept.clear()
+    gc.collect()
+    found = look_at_schedule(probe)
+    assert (found.scheduler, found.rates) == ("", (0.0,))

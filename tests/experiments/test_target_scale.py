@@ -108,3 +108,44 @@ def test_is_not_made_for_targets_with_nan(probe_of):
     batch = torch.randn(8, 4), torch.full((8, 1), float("nan"))
     with pytest.raises(NotApplicable, match="NaN"):
         measure_target_scale(probe_of(nn.Linear(4, 1), train=[batch], loss_fn=nn.MSELoss()))
+
+
+class TwoHeads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.kind, self.age = nn.Linear(4, 3), nn.Linear(4, 1)
+
+    def forward(self, x):
+        return {"kind": self.kind(x), "age": self.age(x)[:, 0]}
+
+
+def test_standardises_the_odd_one_of_several_targets(probe_of):
+    torch.manual_seed(0)
+    x = torch.randn(256, 4)
+    rows = [(x[i], {"kind": x[i, :3].argmax(), "age": 6000 * x[i, 3] + 16000}) for i in range(256)]
+
+    def loss_fn(out, target):
+        return F.cross_entropy(out["kind"], target["kind"]) + F.mse_loss(out["age"], target["age"])
+
+    probe = probe_of(TwoHeads(), train=DataLoader(rows, 32), loss_fn=loss_fn, steps=60)
+    probe.facts = {Training: train(probe)}
+    found = measure_target_scale(probe)
+    assert found.part == "[1]['age']"
+    assert found.mean == pytest.approx(16000, rel=0.1)
+    assert found.standardized_losses[0] < 10
+    assert found.standardized_losses[-1] < 0.9 * found.standardized_losses[0]
+
+
+def test_reads_no_classes_off_scores_that_the_loss_only_picks_out(probe_of):
+    """Rewards of a value network: the actions are no labels of its outputs."""
+    torch.manual_seed(0)
+    states, actions = torch.randn(128, 4), torch.randint(0, 2, (128,))
+    loader = DataLoader(TensorDataset(states, actions, 1e4 * torch.rand(128)), 32)
+
+    def loss_fn(q, action, reward):
+        return F.smooth_l1_loss(q.gather(1, action[:, None])[:, 0], reward)
+
+    probe = probe_of(nn.Linear(4, 2), train=loader, loss_fn=loss_fn, steps=20)
+    probe.facts = {Training: train(probe)}
+    assert not probe.prepared.task.classes_from
+    assert measure_target_scale(probe).part == "[2]"

@@ -86,3 +86,10 @@ def test_it_skips_a_discriminators_minibatch_layer():
 
 def test_it_skips_what_the_experiment_could_not_look_at():
     assert judge(batch_leakage).status == "skipped"
+
+
+def test_it_finds_samples_that_mix_on_the_way_to_an_output_that_nothing_moves():
+    attention = mixing_operation("multi_head_attention_forward", "blocks.0.attention")
+    (finding,) = apply(batch_leakage, leaking(attention, influence=None))
+    assert "what the model computes for a sample on the way, though not even its own change moves" in finding.message
+    assert finding.fixes[0].startswith("Make blocks.0.attention with batch_first=True")

@@ -134,3 +134,10 @@ def test_it_skips_a_loss_whose_parts_are_trained_against_each_other():
     game = one_batch_fit(attempts=(fit_attempt(losses=flat(steps=200), accuracy=None, slope=-0.3),))
     with pytest.raises(Skip, match="trained against each other"):
         apply(cannot_fit_one_batch, game)
+
+
+def test_it_names_such_a_dropout_where_the_loss_only_came_back_to_that_of_a_constant():
+    came_back = training(losses=falling(start=40.0, end=CHANCE))
+    assert not came_back.harm
+    (finding,) = apply(cannot_fit_one_batch, one_batch_fit(**DROPPED), came_back)
+    assert "no better than always predicting class frequencies (2.3)." in finding.message

@@ -65,6 +65,27 @@ def test_it_passes_when_no_smaller_rate_learns():
     assert apply(learning_rate_too_high, diverging(), learning_rate_response(NOTHING_LEARNS)) == ()
 
 
+SOARING = (2.3, 2300.0, *RISING[:58])
+
+
+def test_it_finds_a_first_update_that_overwrote_the_weights_though_no_rate_learned():
+    (finding,) = apply(
+        learning_rate_too_high, diverging(update=0.2, losses=SOARING), learning_rate_response(NOTHING_LEARNS)
+    )
+    assert "is 2.0e+00 of the weight (median); up to 0.1 is healthy. The loss went up to 1e+03" in finding.message
+    assert finding.fixes == ("Lower the learning rate from 0.1 to 0.01.",)
+
+
+@pytest.mark.parametrize(
+    ("update", "response"),
+    [(0.08, NOTHING_LEARNS), (0.2, {0.01: 2300.0, 0.1: 2300.0, 1.0: 2400.0})],
+    ids=["a smaller update", "smaller rates soar as well"],
+)
+def test_it_passes_a_loss_that_soared_of_something_else(update, response):
+    run = diverging(update=update, losses=SOARING)
+    assert apply(learning_rate_too_high, run, learning_rate_response(response)) == ()
+
+
 def test_it_passes_when_only_a_larger_rate_learns():
     response = learning_rate_response({0.1: 2.3, 1.0: 2.2, 10.0: 0.5})
     assert apply(learning_rate_too_high, diverging(losses=flat()), response) == ()

@@ -130,6 +130,12 @@ def test_it_takes_the_limit_as_an_option():
     assert "at least 1e-02 is healthy" in finding.message
 
 
+def test_it_finds_a_rate_of_zero_that_a_scheduler_left_that_is_gone():
+    (finding,) = apply(learning_rate_too_low, training(), Schedule("", (0.0,)))
+    assert finding.message.startswith("The learning rate is 0: a scheduler set it, and nothing holds that scheduler")
+    assert apply(learning_rate_too_low, training(), Schedule("", (1e-3,))) == ()
+
+
 def test_it_finds_a_scheduler_that_keeps_the_rate_at_zero():
     (finding,) = apply(learning_rate_too_low, training(), Schedule("LambdaLR", (0.0,) * 61))
     assert finding.where == "optimizer"

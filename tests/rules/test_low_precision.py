@@ -4,7 +4,7 @@ import pytest
 
 from gradcheck_kit.rule import Skip
 from gradcheck_kit.rules.low_precision import low_precision
-from gradcheck_kit.testing import apply, falling, flat, judge, learning_rate_response, poisoned, training
+from gradcheck_kit.testing import apply, falling, flat, judge, learning_rate_response, parameter, poisoned, training
 from gradcheck_kit.testing import low_precision as facts
 
 STUCK = training(losses=flat())
@@ -28,6 +28,17 @@ def test_it_fails_updates_that_round_to_nothing_where_float32_learns():
 def test_it_fails_a_gradient_that_vanishes_where_float32_learns():
     (finding,) = apply(low_precision, low(dtype="float16", underflow=0.4), STUCK)
     assert "40% of the float16 gradient is exactly zero, and a normal number when" in finding.message
+    assert "GradScaler" in finding.fixes[0]
+
+
+def test_it_fails_parameters_of_whose_gradient_nothing_is_left_in_any_step():
+    lost = low(dtype="float16", underflow=0.4, vanished=("0.weight", "2.weight"), scale=65536.0, float32_losses=flat())
+    run = training(losses=flat(), parameters=(parameter(gradient_rms=0.0), parameter("2.weight")))
+    (finding,) = apply(low_precision, lost, run)
+    assert finding.where == "0.weight"
+    assert finding.message.startswith(
+        "In float16 the gradient of 0.weight is zero in every element, and is not when the loss is multiplied by 65536"
+    )
     assert "GradScaler" in finding.fixes[0]
 
 

@@ -94,3 +94,11 @@ def test_it_skips_made_up_data():
 def test_it_does_not_pass_numbers_that_are_all_nan():
     assert judge(unnormalized_target, poisoned(target_scale()), STUCK).status == "skipped"
     assert judge(unnormalized_target, poisoned(prices()), poisoned(STUCK)).status == "skipped"
+
+
+def test_it_names_the_part_of_a_batch_that_is_off():
+    (finding,) = apply(unnormalized_target, prices(part="[1]['age']", standardized_constant_loss=None), STUCK)
+    assert finding.where == "batch[1]['age']"
+    assert finding.message.startswith("What the loss takes of the batch, batch[1]['age'], has mean 3e+05")
+    assert "with it standardised the same run goes from 1.02" in finding.message
+    assert finding.fixes[0].startswith("Standardise it where the data is read, y = (y - 3e+05) / 8e+04")
