@@ -1,7 +1,8 @@
 """What weight decay does to the weights of the training run, and what becomes of the run without it.
 
 Its share of an update alone is no fault: at the end of a training it balances the gradient. A run that learns without
-it, and not with it, has too much of it.
+it, and not with it, has too much of it; so has one that learns, whose weights it shrinks faster than gradients grow
+them, if the loss falls much further without.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ USUAL = {True: 0.1, False: 1e-3}  # the largest that people choose where it is d
 
 
 def look_at_weight_decay(probe: Probe) -> WeightDecay:
-    """The decay's part of the first update, how far weights shrank, and, where the run does not learn, one without."""
+    """The decay's part of the first update, how far weights shrank, and, where either may do harm, a run without."""
     prepared, training = probe.prepared, probe.facts.get(Training)
     if not any(group.get("weight_decay") for o in prepared.optimizers for group in o.param_groups):
         raise NotApplicable("no optimizer decays weights")
@@ -32,7 +33,8 @@ def look_at_weight_decay(probe: Probe) -> WeightDecay:
         found = _measure(training, list(_decayed(work.optimizers, dict(work.model.named_parameters()))))
         shrunk = found.shrinkage is not None and found.shrinkage <= SHRUNK
         outweighs = found.share is not None and found.share >= OUTWEIGHS
-        if not training.harm or not (shrunk or outweighs) or prepared.settings.quick:
+        worth_it = (shrunk or outweighs) if training.harm else (shrunk and outweighs and found.unusual)
+        if not worth_it or prepared.settings.quick:
             return found
         for optimizer in work.optimizers:
             for group in optimizer.param_groups:

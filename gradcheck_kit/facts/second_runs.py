@@ -247,6 +247,11 @@ class WeightDecay:
     def share(self) -> float | None:
         return middle(self.shares)
 
+    @property
+    def unusual(self) -> bool:
+        """Whether it is beyond what people choose: 0.1 is the most that is usual, with AdamW."""
+        return self.decay > 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class TimeGradient:

@@ -16,29 +16,33 @@ def weight_decay_dominates(
     *,
     shrinkage: float = 0.5,
     ratio: float = 1.0,
+    gain: float = 0.5,
 ) -> Iterator[Finding]:
     """The run does not learn under its weight decay, and the same run without any does.
 
     Looked at where decay shrinks the weights to `shrinkage` of their size or less, or makes `ratio` times as much of
-    the first update as the gradient does. In a run that learns it is nothing: to fit less closely is what it is for.
+    the first update as the gradient does. In a run that learns both must hold of a decay above what people choose, and
+    it is a warning where the same run without any ends at `gain` times its loss: to fit less closely is what it is for.
     """
     if decay.shrinkage is None:
         raise Skip("no decayed weight was recorded over more than one step")
     share, harm = decay.share, training.harm
-    if not harm or (decay.shrinkage > shrinkage and (share is None or share < ratio)):
+    shrunk, outweighs = not decay.shrinkage > shrinkage, share is not None and not share < ratio
+    if not (shrunk or outweighs) or not (harm or (shrunk and outweighs and decay.unusual)):
         return
     what = f"weight_decay={decay.decay:g} shrinks the weights to {decay.shrinkage:.2g} of their size"
     if not decay.free_losses:
         raise Skip(f"{what}, and whether the run does better without it was not tried")
     free = RateTrial(1.0, decay.free_losses)
-    if not free.learned(training.constant_loss) or (training.finite and not free.end < 0.9 * training.last_loss):
+    limit = (0.9 if harm else gain) * training.last_loss
+    if not free.learned(training.constant_loss) or (training.finite and not 0 <= free.end < limit):
         raise Skip(f"{what}, but without it the run is not clearly better")
     late = response is not None and response.own.learned(training.constant_loss)  # in three times as many steps
     part = f" It makes {share:.2g} times as much of the first update as the gradient does." if share else ""
     yield Finding(
         where="optimizer",
-        message=f"In {training.loss_steps} steps {what}, and {harm}.{part} Without it the same run goes from "
-        f"{free.losses[0]:.3g} to {free.end:.3g}.",
+        message=f"In {training.loss_steps} steps {what}, and {harm or _went(training)}.{part} Without it the same run "
+        f"goes from {free.losses[0]:.3g} to {free.end:.3g}.",
         evidence={
             "weight_decay": decay.decay,
             "shrinkage": decay.shrinkage,
@@ -55,5 +59,9 @@ def weight_decay_dominates(
                 else ", or use AdamW, where a decay of 0.01 means 0.01 times the learning rate in each step."
             ),
         ),
-        severity="warning" if late or training.synthetic else None,
+        severity="warning" if late or training.synthetic or not harm else None,
     )
+
+
+def _went(training: Training) -> str:
+    return f"the loss goes from {training.first_loss:.3g} to {training.last_loss:.3g}"

@@ -34,8 +34,23 @@ def test_it_passes_weights_that_keep_their_size_where_the_gradient_outweighs_dec
     assert apply(weight_decay_dominates, STUCK, strong(shrinkage=0.75, shares=(0.4,))) == ()
 
 
-def test_it_passes_a_run_that_learns_however_much_better_it_fits_without():
-    assert apply(weight_decay_dominates, training(losses=falling(end=1.0)), strong()) == ()
+LEARNS = training(losses=falling(end=1.0))
+
+
+def test_it_warns_of_a_run_that_learns_and_would_get_much_further_without():
+    (finding,) = apply(weight_decay_dominates, LEARNS, strong())
+    assert finding.severity == "warning"
+    assert "of their size, and the loss goes from 2.3" in finding.message
+
+
+@pytest.mark.parametrize("changes", [{"decay": 0.1}, {"shrinkage": 0.75}, {"shares": (0.4,)}])
+def test_it_passes_a_run_that_learns_under_a_decay_that_does_not_rule_it(changes):
+    assert apply(weight_decay_dominates, LEARNS, strong(**changes)) == ()
+
+
+def test_it_skips_a_run_that_learns_and_gets_little_further_without():
+    with pytest.raises(Skip, match="without it the run is not clearly better"):
+        apply(weight_decay_dominates, LEARNS, strong(free_losses=falling(end=0.7)))
 
 
 def test_it_passes_a_usual_decay_also_in_a_run_that_does_not_learn():
