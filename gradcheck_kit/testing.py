@@ -37,6 +37,7 @@ from gradcheck_kit.facts import (
     Generalization,
     GradientCheck,
     GradientNoise,
+    HeldOut,
     Initialization,
     InitialWeight,
     InputScale,
@@ -394,6 +395,12 @@ def activation_growth(outputs: Sequence[float] = (0.6, 0.7, 0.8), **changes: Any
     largest = max(layers, key=lambda layer: layer.output_rms)
     healthy = {"layers": layers, "largest": largest.output_rms, "largest_at": largest.name}
     return _build(ActivationGrowth, healthy, changes)
+
+
+def held_out(**changes: Any) -> HeldOut:
+    """Three hundred samples that were not trained on, of which most are told."""
+    healthy = {"steps": 40, "factor": 1.0, "trained_on": 0.5 * CHANCE, "others": 0.6 * CHANCE}
+    return _build(HeldOut, {**healthy, "correct": 240, "commonest": 40, "samples": 300}, changes)
 
 
 def gradient_noise(**changes: Any) -> GradientNoise:

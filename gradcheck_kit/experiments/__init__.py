@@ -25,6 +25,7 @@ from gradcheck_kit.facts import (
     Generalization,
     GradientCheck,
     GradientNoise,
+    HeldOut,
     Initialization,
     InputScale,
     InputUse,
@@ -184,6 +185,7 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.generalization import look_at_generalization
     from gradcheck_kit.experiments.gradient_check import check_gradients
     from gradcheck_kit.experiments.gradient_noise import look_at_gradient_noise
+    from gradcheck_kit.experiments.held_out import look_at_held_out
     from gradcheck_kit.experiments.initialization import look_at_initialization
     from gradcheck_kit.experiments.input_scale import measure_input_scale
     from gradcheck_kit.experiments.input_use import look_at_input_use
@@ -228,6 +230,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(Generalization, look_at_generalization, after=(Training, Evaluation)),
         Experiment(LearningRateResponse, respond_to_learning_rates, after=(Training,)),
         Experiment(GradientNoise, look_at_gradient_noise, after=(Training, LearningRateResponse)),
+        Experiment(HeldOut, look_at_held_out, after=(Training, Evaluation, LearningRateResponse)),
         Experiment(OneBatchFit, fit_one_batch),
         Experiment(BatchMixing, mix_batches),
         Experiment(FutureMixing, mix_future),

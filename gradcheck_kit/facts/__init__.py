@@ -37,6 +37,7 @@ from gradcheck_kit.facts.second_runs import (
     BatchRepetition,
     FeatureScale,
     FitAttempt,
+    HeldOut,
     Initialization,
     InitialWeight,
     InputScale,
@@ -74,6 +75,7 @@ __all__ = [
     "Generalization",
     "GradientCheck",
     "GradientNoise",
+    "HeldOut",
     "InitialWeight",
     "Initialization",
     "InputScale",
@@ -125,5 +127,5 @@ FACTS: tuple[type, ...] = (
     ModeGap, BatchRepetition, WeightDecay, LowPrecision,
     TimeGradients,
     Oscillation, Generalization, ActivationGrowth,
-    GradientNoise, RankCollapse, Schedule,
+    GradientNoise, RankCollapse, Schedule, HeldOut,
 )  # fmt: skip

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from statistics import fmean
 
-from gradcheck_kit.facts.statistics import mann_kendall, middle, windows
+from gradcheck_kit.facts.statistics import binomial_tail, mann_kendall, middle, windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,28 @@ class LearningRateResponse:
     @property
     def best(self) -> RateTrial:
         return min(self.trials, key=lambda trial: (trial.end, abs(math.log(trial.factor))))
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The model trained on every other training batch, and the loss on these and on the batches between."""
+
+    steps: int
+    factor: float  # of the user's learning rate
+    trained_on: float  # mean loss over the batches that were trained on
+    others: float  # over the others
+    correct: int  # of the others' samples, where they are classes
+    commonest: int  # how many the commonest class would get
+    samples: int  # 0: no classes
+
+    def says_nothing(self, constant_loss: float | None) -> bool:
+        """Whether the one half was learned, and the other is no better than a constant prediction, at p < 0.01."""
+        if constant_loss is None or not self.trained_on < 0.9 * constant_loss or self.others < constant_loss:
+            return False
+        return not self.samples or not (
+            self.correct > self.commonest
+            and binomial_tail(self.correct, self.samples, self.commonest / self.samples) < 0.01
+        )
 
 
 @dataclass(frozen=True, slots=True)

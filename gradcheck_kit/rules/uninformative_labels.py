@@ -2,18 +2,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import ConstantInput, DataSummary, LearningRateResponse, OneBatchFit, Training
+from gradcheck_kit.facts import ConstantInput, DataSummary, HeldOut, LearningRateResponse, OneBatchFit, Training
 from gradcheck_kit.rule import Finding, Skip, rule
 
 FEW = 8  # samples: to tell one or two apart takes next to nothing of what the task takes
+LOOK = (
+    "Look at some samples with their labels: inputs and labels may have been shuffled, sorted or filtered apart, or "
+    "joined by the wrong key."
+)
 MANY = 8  # rows of an embedding, of which one is ever looked up
 
 
 @rule(
     "GK507",
     needs=(Training, OneBatchFit),
-    uses=(LearningRateResponse, DataSummary),
-    explains=("GK205", "GK601", "GK606"),
+    uses=(LearningRateResponse, DataSummary, HeldOut),
+    explains=("GK203", "GK204", "GK205", "GK601", "GK606"),
     severity="warning",
 )
 def uninformative_labels(
@@ -21,13 +25,15 @@ def uninformative_labels(
     fit: OneBatchFit,
     response: LearningRateResponse | None,
     data: DataSummary | None,
+    held_out: HeldOut | None,
     *,
     steps: int = 60,
 ) -> Iterator[Finding]:
     """The loss stays at that of a constant prediction at every learning rate, while one batch is learned by heart.
 
-    Model, loss and optimizer work then; what is missing is anything in the inputs that tells the labels. An error
-    where all samples hold one and the same number, and the run does not learn.
+    Model, loss and optimizer work then; what is missing is anything in the inputs that tells the labels. Or half of the
+    batches are learned by heart, which says nothing of the other half. An error where all samples hold one and the same
+    number, and the run does not learn.
     """
     if training.synthetic:
         raise Skip("the data is random: there is nothing to learn but by heart")
@@ -38,6 +44,9 @@ def uninformative_labels(
         raise Skip("the loss of a constant prediction is not known for this loss")
     if not training.finite:
         raise Skip("the loss is not finite (see non-finite)")
+    if held_out is not None and held_out.says_nothing(training.constant_loss):
+        yield _of_halves(held_out, training)
+        return
     harm = training.harm
     if not (harm and training.at_chance):
         return
@@ -70,10 +79,30 @@ def uninformative_labels(
             "steps": len(own.losses),
         },
         fixes=(
-            "Look at some samples with their labels: inputs and labels may have been shuffled, sorted or filtered "
-            "apart, or joined by the wrong key.",
+            LOOK,
             "Probe longer (--steps 500) if they belong together: then the task needs more steps than these.",
         ),
+    )
+
+
+def _of_halves(held_out: HeldOut, training: Training) -> Finding:
+    rate = "" if held_out.factor == 1 else f" at {held_out.factor:g} times the learning rate"
+    right = f", {held_out.correct / held_out.samples:.1%} of them right" if held_out.samples else ""
+    at = f"{held_out.commonest / held_out.samples:.1%}, {training.constant_loss:.3g}" if right else ""
+    at = at or f"{training.constant_loss:.3g}"
+    return Finding(
+        where="train_data",
+        message=f"In {held_out.steps} steps on every other training batch{rate} the loss on these comes down to "
+        f"{held_out.trained_on:.3g}, and on the batches between it is {held_out.others:.3g}{right}: no better than "
+        f"always predicting {training.constant_prediction} ({at}). What the inputs tell of one half of the labels says "
+        "nothing of the other: they are learned by heart.",
+        evidence={
+            "trained_on": held_out.trained_on,
+            "others": held_out.others,
+            "limit": training.constant_loss,
+            "steps": held_out.steps,
+        },
+        fixes=(LOOK,),
     )
 
 

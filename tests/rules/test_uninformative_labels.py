@@ -12,6 +12,7 @@ from gradcheck_kit.testing import (
     falling,
     fit_attempt,
     flat,
+    held_out,
     judge,
     learning_rate_response,
     one_batch_fit,
@@ -120,3 +121,29 @@ def test_it_skips(facts, reason):
 
 def test_it_does_not_pass_poisoned_facts():
     assert judge(uninformative_labels, poisoned(STUCK), one_batch_fit(), NOTHING_HELPS).status != "failed"
+
+
+BY_HEART = held_out(trained_on=0.6 * CHANCE, others=1.2 * CHANCE, correct=33, commonest=36)
+
+
+def test_it_warns_of_labels_of_which_one_half_says_nothing_of_the_other():
+    learned = learning_rate_response({1.0: 0.5})
+    outcome = judge(uninformative_labels, STUCK, one_batch_fit(), learned, BY_HEART)
+    assert outcome.status == "warned"
+    (finding,) = outcome.findings
+    assert finding.message == (
+        "In 40 steps on every other training batch the loss on these comes down to 1.38, and on the batches between it "
+        "is 2.76, 11.0% of them right: no better than always predicting class frequencies (12.0%, 2.3). What the "
+        "inputs tell of one half of the labels says nothing of the other: they are learned by heart."
+    )
+    assert apply(uninformative_labels, training(), one_batch_fit(), BY_HEART)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"trained_on": 0.95 * CHANCE}, {"others": 0.97 * CHANCE}, {"correct": 60}],
+    ids=["not learned", "holds for others", "tells classes, too surely"],
+)
+def test_it_passes_halves_that_prove_nothing(changes):
+    halves = held_out(**{"trained_on": 0.6 * CHANCE, "others": 1.2 * CHANCE, "correct": 33, "commonest": 36, **changes})
+    assert apply(uninformative_labels, training(), one_batch_fit(), halves) == ()

@@ -1,0 +1,113 @@
+"""Whether what is learned of some training batches holds for others of the same data.
+
+Labels that have nothing to do with their inputs are learned by heart all the same. Test data would show it, and so it
+would that test data is prepared in another way: batches of one data set differ in nothing but their samples.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import torch
+
+from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.facts import Evaluation, HeldOut, LearningRateResponse, Training
+from gradcheck_kit.target.workspace import Workspace, workspace
+
+BATCHES = 64  # of an epoch, one half of which is trained on
+PATIENCE = 5  # times the probe's steps
+LEARNED = 0.8  # of a constant prediction's loss: there is something that may hold, and little certainty yet
+IN_A_ROW = 16  # losses whose mean says so
+
+
+def look_at_held_out(probe: Probe) -> HeldOut:
+    """Train on every other batch until that is learned a little, and look at the loss on the batches between.
+
+    Made where the run does not learn and one of more steps or another rate does, or where what it learned is not worth
+    more than a constant prediction, in training or on test data. Raises NotApplicable otherwise.
+    """
+    prepared, training = probe.prepared, probe.facts.get(Training)
+    if prepared.synthetic:
+        raise NotApplicable("the data is made up: there is nothing to learn but by heart")
+    if training is None or training.constant_loss is None or not training.finite:
+        raise NotApplicable("what a constant prediction reaches is not known")
+    if prepared.settings.quick:
+        raise NotApplicable("left out by --quick")
+    factor = _factor(training, probe.facts.get(LearningRateResponse), probe.facts.get(Evaluation))
+    with workspace(prepared, seed=prepared.settings.seed) as work:
+        batches = [work.to_device(batch) for batch in itertools.islice(prepared.train, BATCHES)]
+        if len(batches) < 4:
+            raise NotApplicable("the training data has fewer than four batches")
+        work.scale_learning_rate(factor)
+        steps = _train(work, batches[::2], training.constant_loss, PATIENCE * prepared.settings.steps, probe)
+        return _compare(work, batches[::2], batches[1::2], steps, factor)
+
+
+def _factor(training: Training, response: LearningRateResponse | None, evaluation: Evaluation | None) -> float:
+    """Of the learning rate at which the data is learned, by heart or otherwise."""
+    chance = training.constant_loss
+    assert chance is not None
+    if not training.harm:
+        carried = evaluation is None or evaluation.loss is None or evaluation.loss < chance
+        if not training.at_chance and carried:
+            raise NotApplicable("what the run has learned is worth more than a constant prediction")
+        return 1.0
+    trials = [trial for trial in response.trials if trial.learned(chance)] if response is not None else []
+    if not trials:
+        raise NotApplicable("no run learns the data, by heart or otherwise")
+    return min(trials, key=lambda trial: (abs(math.log(trial.factor)), trial.end)).factor
+
+
+def _train(work: Workspace, batches: list[Any], chance: float, limit: int, probe: Probe) -> int:
+    """Over and over through the batches, until their losses are below a share of `chance`; the steps that it took."""
+    losses: list[float] = []
+    for step in range(limit):
+        probe.tick(step, limit)
+        batch = batches[step % len(batches)]
+        work.clear_gradients()
+        loss = work.step(batch)[1]
+        losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]):
+            raise NotApplicable("the loss is not finite on half of the batches")
+        recent = losses[-IN_A_ROW:]
+        if len(recent) == IN_A_ROW and math.fsum(recent) / IN_A_ROW < LEARNED * chance:
+            break
+        work.backward(loss)
+        work.update(batch)
+    return len(losses)
+
+
+def _compare(work: Workspace, trained: list[Any], others: list[Any], steps: int, factor: float) -> HeldOut:
+    """The losses on both halves, in the mode in which what was trained on comes out lower.
+
+    Running statistics may be too young for evaluation mode, and dropout makes training mode worse.
+    """
+    found = []
+    for training_mode in (False, True):
+        work.model.train(training_mode)
+        own, other = _losses(work, trained), _losses(work, others)
+        correct, commonest, samples = _classes(work, others)
+        found.append(HeldOut(steps, factor, own, other, correct, commonest, samples))
+    return min(found, key=lambda one: one.trained_on)
+
+
+@torch.no_grad()
+def _losses(work: Workspace, batches: list[Any]) -> float:
+    return math.fsum(float(work.step(batch)[1]) for batch in batches) / len(batches)
+
+
+@torch.no_grad()
+def _classes(work: Workspace, batches: list[Any]) -> tuple[int, int, int]:
+    """Right answers, the most that one class for all would get, and how many samples were asked for; 0 of 0: none."""
+    correct, labels_seen = 0, []
+    for batch in batches:
+        classes = work.task.classes(work.task.forward(work.model, batch), batch)
+        if classes is None:
+            return 0, 0, 0
+        predicted, labels = (t[classes[1] >= 0].cpu() for t in classes)
+        correct += int((predicted == labels).sum())
+        labels_seen.append(labels)
+    counts = torch.cat(labels_seen).bincount()
+    return correct, int(counts.max()) if len(counts) else 0, int(counts.sum())
