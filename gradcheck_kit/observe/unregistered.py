@@ -56,8 +56,8 @@ def bare_tensors(model: nn.Module, owned: set[int]) -> Iterator[list[Unregistere
     for name, module in model.named_modules():
         for attribute, value in module.__dict__.items():
             if attribute not in _OWN:
-                for place, tensor in _bare(value, 3):
-                    if id(tensor) not in registered:
+                for place, tensor in _within(value):
+                    if _wants_gradient(tensor) and id(tensor) not in registered:
                         places.setdefault(id(tensor), (f"{name}.{attribute}{place}".removeprefix("."), tensor))
     reached: set[int] = set()
     handles = [tensor.register_hook(lambda _, key=key: reached.add(key)) for key, (_, tensor) in places.items()]
@@ -76,6 +76,10 @@ def bare_tensors(model: nn.Module, owned: set[int]) -> Iterator[list[Unregistere
     ]
 
 
+def _wants_gradient(thing: Any) -> bool:
+    return isinstance(thing, Tensor) and thing.is_leaf and thing.requires_grad
+
+
 class _Differentiated(TorchFunctionMode):
     """Sees by what `torch.autograd.grad` differentiates."""
 
@@ -91,22 +95,6 @@ class _Differentiated(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _bare(value: Any, depth: int) -> Iterator[tuple[str, Tensor]]:
-    """Leaf tensors that require a gradient, and where they are within the value."""
-    if isinstance(value, Tensor):
-        if value.is_leaf and value.requires_grad:
-            yield "", value
-    elif depth > 0:
-        items: Iterable[tuple[Any, Any]] = ()
-        if isinstance(value, dict):
-            items = value.items()
-        elif isinstance(value, list | tuple):
-            items = enumerate(value)
-        for key, item in items:
-            for place, tensor in _bare(item, depth - 1):
-                yield f"[{key!r}]{place}", tensor
-
-
 def _made_in(stack: ModuleStack, caller: nn.Module | None) -> str:
     name = stack.names.get(id(caller), "") if caller is not None else ""
     return f"{name or 'the model'}.forward"
@@ -118,26 +106,22 @@ def find_attribute(model: nn.Module, wanted: nn.Module) -> str:
         for attribute, value in module.__dict__.items():
             if attribute.startswith("_") and attribute in _OWN:
                 continue
-            place = _search(value, wanted, 3)
-            if place is not None:
-                return f"{name}.{attribute}{place}" if name else f"{attribute}{place}"
+            for place, thing in _within(value):
+                if thing is wanted:
+                    return f"{name}.{attribute}{place}".removeprefix(".")
     return ""
 
 
-def _search(value: Any, wanted: nn.Module, depth: int) -> str | None:
-    if value is wanted:
-        return ""
-    if depth == 0:
-        return None
-    items: Iterable[tuple[Any, Any]] = ()
+def _within(value: Any, depth: int = 3) -> Iterator[tuple[str, Any]]:
+    """The value and all that lists, dictionaries and bound methods in it hold, each with its place: "['a'][0]"."""
+    yield "", value
+    items: Iterable[tuple[str, Any]] = ()
     if isinstance(value, Mapping):
-        items = value.items()
+        items = ((f"[{key!r}]", item) for key, item in value.items())
     elif isinstance(value, list | tuple):
-        items = enumerate(value)
+        items = ((f"[{index}]", item) for index, item in enumerate(value))
     elif callable(value) and hasattr(value, "__self__"):
-        items = [("__self__", value.__self__)]
-    for key, item in items:
-        place = _search(item, wanted, depth - 1)
-        if place is not None:
-            return f".{key}{place}" if key == "__self__" else f"[{key!r}]{place}"
-    return None
+        items = [(".__self__", value.__self__)]
+    for here, item in items if depth else ():
+        for place, thing in _within(item, depth - 1):
+            yield f"{here}{place}", thing
