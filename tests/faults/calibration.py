@@ -67,6 +67,20 @@ def _imbalance(data):
     return max(counts) / min(counts) if len(counts) > 1 else None
 
 
+def _noise(noise):
+    return noise.scale_at_end / noise.batch if noise.scale_at_end is not None and noise.batch else None
+
+
+def _off(initialization):
+    return _most(max(w.gain, 1 / w.gain) if w.gain > 0 else math.inf for w in initialization.weights)
+
+
+def _distance(scale):
+    """From mean 0 and standard deviation 1: how many times too large or small, or how many deviations away."""
+    size = math.hypot(scale.mean, scale.std)
+    return max(size, 1 / size if size else 1.0, abs(scale.mean) / scale.std if scale.std else 1.0)
+
+
 STATISTICS = (  # rule, fact, what, limit, how it is read off the fact
     ("GK101", kinds.Training, "first / last gradient", "at least 1e-3", _depth),
     (
@@ -79,19 +93,25 @@ STATISTICS = (  # rule, fact, what, limit, how it is read off the fact
     ("GK104", kinds.Training, "dead share of the worst activation", "at most 0.5", _dead),
     ("GK105", kinds.Training, "saturated share of the worst activation", "at most 0.5", _flat),
     ("GK107", kinds.TimeGradients, "gradient at the first / last step", "at least 1e-4", lambda t: t.worst.ratio),
+    ("GK108", kinds.GradientNoise, "noise scale / batch", "see its page", _noise),
     ("GK109", kinds.RankCollapse, "spread of positions at the end", "at least 1e-2", lambda c: c.layers[-1].after),
     ("GK110", kinds.ActivationGrowth, "largest / first output", "at most 100", lambda g: g.growth),
     ("GK203", kinds.Training, "first update / weight", "at most 0.1", lambda r: r.first_update_ratio),
     ("GK204", kinds.Training, "update / weight, median", "at least 1e-4", _update),
     ("GK205", kinds.Training, "Mann-Kendall z of the loss", "at most -2.33", lambda r: r.trend()),
     ("GK206", kinds.Oscillation, "swing of the loss", "see its page", lambda o: o.swing),
+    ("GK207", kinds.WeightDecay, "weights at the end / start", "at least 0.5", lambda d: d.shrinkage),
     ("GK210", kinds.BatchRepetition, "share of the loss that is a sum", "at most 0.5", lambda r: r.share),
     ("GK301", kinds.Training, "first loss / chance", "at most 2, or 20", _start),
+    ("GK303", kinds.Initialization, "times too large or small, worst layer", "at most 3.2", _off),
     ("GK405", kinds.BatchMixing, "influence of other samples", "at most 1e-3", lambda m: m.influence),
     ("GK406", kinds.FutureMixing, "influence of the future", "at most 1e-3", lambda m: m.influence),
+    ("GK501", kinds.InputScale, "distance of the worst feature", "see its page", lambda s: _distance(s.worst)),
+    ("GK502", kinds.TargetScale, "distance of the worst column", "see its page", _distance),
     ("GK504", kinds.DataSummary, "commonest / rarest class", "at most 10", _imbalance),
     ("GK603", kinds.ModeGap, "loss in evaluation / training mode", "at most 1.5", _gap),
     ("GK606", kinds.OneBatchFit, "last / first loss of one batch", "at most 0.1", _heart),
+    ("GK702", kinds.LowPrecision, "updates that round to nothing", "at most 0.5", lambda p: p.lost_updates),
     (
         "GK701",
         kinds.GradientCheck,
