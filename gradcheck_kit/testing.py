@@ -49,6 +49,7 @@ from gradcheck_kit.facts import (
     LossCalls,
     LossInput,
     LossInputs,
+    LossTerms,
     LowPrecision,
     MixingOperation,
     ModeGap,
@@ -395,6 +396,11 @@ def activation_growth(outputs: Sequence[float] = (0.6, 0.7, 0.8), **changes: Any
     largest = max(layers, key=lambda layer: layer.output_rms)
     healthy = {"layers": layers, "largest": largest.output_rms, "largest_at": largest.name}
     return _build(ActivationGrowth, healthy, changes)
+
+
+def loss_terms(**changes: Any) -> LossTerms:
+    """A loss that adds nothing but what it is trained by."""
+    return _build(LossTerms, {"loss": 2.0, "untrained": ()}, changes)
 
 
 def held_out(**changes: Any) -> HeldOut:

@@ -33,6 +33,7 @@ from gradcheck_kit.facts import (
     Linearity,
     LossCalls,
     LossInputs,
+    LossTerms,
     LowPrecision,
     ModeGap,
     OneBatchFit,
@@ -193,6 +194,7 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.linearity import look_at_linearity
     from gradcheck_kit.experiments.loss_calls import watch_loss_calls
     from gradcheck_kit.experiments.loss_inputs import look_at_loss_inputs
+    from gradcheck_kit.experiments.loss_terms import look_at_loss_terms
     from gradcheck_kit.experiments.mode_gap import compare_modes
     from gradcheck_kit.experiments.one_batch_fit import fit_one_batch
     from gradcheck_kit.experiments.oscillation import look_at_oscillation
@@ -210,6 +212,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(DataSummary, summarize_data),
         Experiment(Wiring, look_at_wiring),
         Experiment(LossInputs, look_at_loss_inputs),
+        Experiment(LossTerms, look_at_loss_terms),
         Experiment(Symmetry, look_at_symmetry),
         Experiment(LossCalls, watch_loss_calls),
         Experiment(Schedule, look_at_schedule),

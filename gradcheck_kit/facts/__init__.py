@@ -30,6 +30,8 @@ from gradcheck_kit.facts.model import (
     LossCalls,
     LossInput,
     LossInputs,
+    LossTerm,
+    LossTerms,
     MixingOperation,
     Symmetry,
 )
@@ -87,6 +89,8 @@ __all__ = [
     "LossCalls",
     "LossInput",
     "LossInputs",
+    "LossTerm",
+    "LossTerms",
     "LowPrecision",
     "MixingOperation",
     "ModeGap",
@@ -127,5 +131,5 @@ FACTS: tuple[type, ...] = (
     ModeGap, BatchRepetition, WeightDecay, LowPrecision,
     TimeGradients,
     Oscillation, Generalization, ActivationGrowth,
-    GradientNoise, RankCollapse, Schedule, HeldOut,
+    GradientNoise, RankCollapse, Schedule, HeldOut, LossTerms,
 )  # fmt: skip

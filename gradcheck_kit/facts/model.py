@@ -56,6 +56,23 @@ class LossCall:
 
 
 @dataclass(frozen=True, slots=True)
+class LossTerm:
+    """Something that the loss adds, which changes with the parameters and is a constant to autograd."""
+
+    source: str  # "model.py:31" when it is in the user's code, else ""
+    value: float
+    differentiated: bool  # something was differentiated by torch.autograd.grad without create_graph=True
+
+
+@dataclass(frozen=True, slots=True)
+class LossTerms:
+    """The loss of one batch, and what of it nothing is trained by."""
+
+    loss: float
+    untrained: tuple[LossTerm, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LossCalls:
     """Which loss functions of torch's a training step calls, and with what."""
 

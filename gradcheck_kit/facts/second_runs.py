@@ -227,7 +227,8 @@ class TargetScale:
 
     @property
     def odd(self) -> bool:
-        return self.std != 0 and not (self.std <= 100 and abs(self.mean) <= 5 * self.std)
+        """Whether it is far from mean 0 and standard deviation 1; that it hurts is not said."""
+        return self.std != 0 and not (self.std <= 10 and abs(self.mean) <= 3 * self.std)
 
 
 @dataclass(frozen=True, slots=True)

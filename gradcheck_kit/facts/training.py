@@ -249,10 +249,26 @@ class Training:
         )
 
     @property
+    def crawls(self) -> str:
+        """Why a loss that falls is on its way nowhere, as the end of a sentence; "" where it gets along.
+
+        Above a constant prediction's loss any bias falls; a tenth of the way there is the least of progress.
+        """
+        chance = self.constant_loss
+        if chance is None or self.harm or not self.above_chance:
+            return ""
+        if self.first_loss - self.last_loss > 0.1 * (self.first_loss - chance):
+            return ""
+        return (
+            f"the loss only crawls from {self.first_loss:.3g} to {self.last_loss:.3g}, and always predicting "
+            f"{self.constant_prediction} gets {chance:.3g}"
+        )
+
+    @property
     def went_wrong(self) -> bool:
         """Whether it is worth trying anything else: it did not learn, broke out, or took first steps too long."""
         first = self.first_update_ratio
-        return bool(self.harm) or self.blow_up > 10 or (first is not None and not first <= LARGE_UPDATE)
+        return bool(self.harm or self.crawls) or self.blow_up > 10 or (first is not None and not first <= LARGE_UPDATE)
 
     # -- depth --
 

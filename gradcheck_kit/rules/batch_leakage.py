@@ -9,9 +9,10 @@ from gradcheck_kit.rule import Finding, Skip, rule
 SEQUENTIAL = re.compile(r"lstm|gru|rnn|multi_head_attention|transformer", re.IGNORECASE)
 REDUCTIONS = ("softmax", "log_softmax", "softmin", "mean", "sum", "std", "var", "max", "amax", "min", "amin", "median",
               "norm", "vector_norm", "normalize", "logsumexp", "cumsum", "sort")  # fmt: skip
+STATISTICS = ("mean", "std", "var")
 
 
-@rule("GK405", needs=(BatchMixing,), explains=("GK107", "GK205", "GK407", "GK601", "GK606"))
+@rule("GK405", needs=(BatchMixing,), explains=("GK107", "GK205", "GK407", "GK507", "GK601", "GK606"))
 def batch_leakage(mixing: BatchMixing, *, influence: float = 1e-3) -> Iterator[Finding]:
     """In evaluation mode a sample's output depends on the other samples of its batch.
 
@@ -47,7 +48,8 @@ def batch_leakage(mixing: BatchMixing, *, influence: float = 1e-3) -> Iterator[F
 def _what(mixing: BatchMixing) -> str:
     if mixing.influence is None:
         return "what the model computes for a sample on the way, though not even its own change moves its output"
-    return f"a sample's output {mixing.influence:.2g} times as much as the same change of its own input"
+    times = "as much" if f"{mixing.influence:.2g}" == "1" else f"{mixing.influence:.2g} times as much"
+    return f"a sample's output {times} as the same change of its own input"
 
 
 def _place(operation: MixingOperation) -> str:
@@ -80,7 +82,8 @@ def _fixes(mixing: BatchMixing) -> Iterator[str]:
             f"Take {_name(operation)} in {place} over the features of each sample, dim=-1, and not over dimension 0, "
             "which is the batch."
         )
-        yield "Or use nn.BatchNorm1d, whose running statistics stand for the batch in eval mode."
+        if _name(operation) in STATISTICS:
+            yield "Or use nn.BatchNorm1d, whose running statistics stand for the batch in eval mode."
     elif operation.operation in ("view", "reshape", "unflatten"):
         yield (
             f"Use transpose or permute and not {operation.operation} in {place} where dimensions swap, and "

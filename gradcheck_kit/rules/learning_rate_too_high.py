@@ -23,9 +23,9 @@ def learning_rate_too_high(
     """The run does not learn, and the same steps with a smaller learning rate do.
 
     Where no other rate was tried: the updates are above `ratio` of the weights and the loss rises or is not finite.
-    Where the first update was that large, a loss that went above ten times its start is a finding even if it came back,
-    and a run that learns is a warning if a smaller rate gets to half of its loss; below it, where the first update was
-    larger than the weights themselves.
+    Where the first update was that large, a loss that went above ten times its start is a finding even if it came back
+    to a constant prediction's; and a run that learns is a warning if a smaller rate gets to half of its loss; below it,
+    where the first update was larger than the weights themselves.
     """
     if not training.optimizer_given:
         raise Skip("the learning rate is the probe's own; choose one with --lr")
@@ -34,7 +34,8 @@ def learning_rate_too_high(
     update = _update_ratio(training)
     harm = training.harm
     first = training.first_update_ratio
-    if not harm and training.blow_up > 10 and first is not None and not first <= ratio:
+    soared = not harm and training.blow_up > 10 and first is not None and not first <= ratio
+    if soared and training.at_chance is not False:
         harm, update = f"the loss went up to {training.blow_up:.2g} times its start", first
     if not harm:
         if response is not None and first is not None and not first <= ratio:

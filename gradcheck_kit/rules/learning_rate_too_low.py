@@ -22,24 +22,28 @@ def learning_rate_too_low(
         raise Skip("the learning rate is the probe's own; choose one with --lr")
     if not training.long_enough:
         raise Skip(f"{training.loss_steps} steps are too few to tell; {training.at_least(10)}")
-    update = middle(p.update_ratio() for p in training.parameters if p.is_weight and p.optimized and p.trainable)
+    update = _update_ratio(training)
     if update is None:
         raise Skip("no weight is in an optimizer")
     if update != update:  # noqa: PLR0124
         raise Skip("the weights became NaN (see non-finite)")
     if update == 0:
         raise Skip("the weights do not change at all, at any rate (see no-gradient and parameter-unchanged)")
+    harm = training.harm or training.crawls
+    # Of a loss that falls, if hardly, a larger rate must make far more; usual updates are the limit of that.
+    limit = ratio * (10 if training.crawls else 1)
     first = training.first_update_ratio
-    if first is not None and first > ratio:
+    if first is not None and first > limit:
         return  # the weights blew up, and so the updates look small beside them
-    harm = training.harm
-    if not harm or not training.finite or update >= ratio:
+    if not harm or not training.finite or update >= limit:
         return
     rates = training.learning_rates
     now = f"{rates[0]:g}" if rates else "unknown"
     if response is not None and response.own.learned(training.constant_loss):
         raise Skip(f"{harm}, but in {len(response.own.losses)} steps at the same learning rate it does")
     best = _better(response, training) if response is not None else None
+    if training.crawls and best is None:
+        return
     if best is not None:
         factor = best.factor
         proof = (
@@ -55,10 +59,17 @@ def learning_rate_too_low(
     yield Finding(
         where="optimizer",
         message=f"At learning rate {now} an update is {update:.1e} of the weight (median); at least {ratio:.0e} is "
-        f"healthy and 1e-3 usual. So {harm}{proof}.",
+        f"healthy and 1e-3 usual. {'And' if update >= ratio else 'So'} {harm}{proof}.",
         evidence={"update_ratio": update, "limit": ratio, "factor": factor},
         fixes=(f"Raise the learning rate from {now} to {suggested}.",),
     )
+
+
+def _update_ratio(training: Training) -> float | None:
+    """The median over weights. What starts at zero has no scale of its own: its first updates are all there is."""
+    weights = [p for p in training.parameters if p.is_weight and p.optimized and p.trainable]
+    scaled = [p for p in weights if p.weight_rms and p.weight_rms[0] != 0]
+    return middle(p.update_ratio() for p in scaled or weights)
 
 
 def _of_schedule(schedule: Schedule) -> Finding:
@@ -88,6 +99,8 @@ def _of_schedule(schedule: Schedule) -> Finding:
 
 def _better(response: LearningRateResponse, training: Training) -> RateTrial | None:
     """The best of the much larger rates, when it learns and ends clearly below the user's own."""
-    higher = [t for t in response.trials if t.factor >= 10 and t.learned(training.constant_loss)]
+    crawls = bool(training.crawls)
+    # What crawls to a constant prediction's loss from above need not pass it in a trial: it must come half the way.
+    higher = [t for t in response.trials if t.factor >= 10 and t.learned(None if crawls else training.constant_loss)]
     best = min(higher, key=lambda trial: trial.end, default=None)
-    return best if best is not None and best.end < 0.9 * response.own.end else None
+    return best if best is not None and best.end < (0.5 if crawls else 0.9) * response.own.end else None

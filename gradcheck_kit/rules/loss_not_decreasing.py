@@ -40,7 +40,7 @@ def loss_not_decreasing(
             raise Skip(f"{harm} with the probe's own optimizer, which does not suit the model; --lr {rate:.1g} does")
     yield Finding(
         where="loss",
-        message=f"Over {training.loss_steps} steps {harm}.",
+        message=f"Over {training.loss_steps} step{'s' * (training.loss_steps != 1)} {harm}.",
         evidence={"trend": training.trend(), "limit": -2.33, "first": training.first_loss, "last": training.last_loss},
         fixes=(
             "Look at the other findings first: they name causes.",

@@ -3,13 +3,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import ParameterRecord, Training, Wiring
+from gradcheck_kit.facts import LossTerms, ParameterRecord, Training, Wiring
 from gradcheck_kit.rule import Finding, Skip, listed, rule
 
 
-@rule("GK103", needs=(Training,), uses=(Wiring,), explains=("GK202", "GK204", "GK205", "GK601", "GK606"))
-def no_gradient(training: Training, wiring: Wiring | None) -> Iterator[Finding]:
-    """A parameter that requires a gradient gets none, or exactly zero, at every recorded step.
+@rule("GK103", needs=(Training,), uses=(Wiring, LossTerms), explains=("GK202", "GK204", "GK205", "GK601", "GK606"))
+def no_gradient(training: Training, wiring: Wiring | None, terms: LossTerms | None) -> Iterator[Finding]:
+    """A parameter, or a term of the loss, gets no gradient: exactly zero, or none, at every recorded step.
 
     Layers that never ran, or whose output changes nothing, are a warning, and so is a gradient of zero that flows
     around them in a run that learns; idle experts (layers that did not run beside equal ones that did), and biases that
@@ -46,6 +46,8 @@ def no_gradient(training: Training, wiring: Wiring | None) -> Iterator[Finding]:
         # A zero-initialised head lets exactly nothing through in the first step, and is healthy.
         cut = [p for p in cut if all(g is None for g in p.gradient_rms)]
     yield from _cut_off(training, cut)
+    if terms is not None and terms.untrained:
+        yield _of_terms(terms, training)
     if loose:
         layers = listed(p.layer or p.name for p in loose)
         yield Finding(
@@ -74,8 +76,29 @@ def no_gradient(training: Training, wiring: Wiring | None) -> Iterator[Finding]:
         )
 
 
+def _of_terms(terms: LossTerms, training: Training) -> Finding:
+    values = listed(f"{t.value:.3g}" + (f" ({t.source})" if t.source else "") for t in terms.untrained)
+    one = len(terms.untrained) == 1
+    return Finding(
+        where=terms.untrained[0].source or "loss",
+        message=f"The loss of {terms.loss:.3g} adds {values}, which {'changes' if one else 'change'} with the "
+        f"parameters and {'is' if one else 'are'} constant to autograd: nothing trains "
+        f"{'it' if one else 'them'}" + (f", and {training.harm}." if training.harm else "."),
+        evidence={"loss": terms.loss, "terms": [t.value for t in terms.untrained]},
+        fixes=(
+            "Pass create_graph=True to torch.autograd.grad: without it a derivative has no graph of its own."
+            if any(t.differentiated for t in terms.untrained)
+            else "Remove the .item(), .detach(), .data, float() or torch.no_grad() on the way from the parameters to "
+            "that term.",
+        ),
+    )
+
+
 def _rests(parameter: ParameterRecord, training: Training) -> bool:
-    """Its layer never ran, or only on empty inputs."""
+    """Its layer never ran, or only on empty inputs. nn.MultiheadAttention uses the weights of its out_proj itself."""
+    parent = parameter.layer.rpartition(".")[0]
+    if any(o.module == parent and o.module_type == "MultiheadAttention" for o in training.outputs):
+        return False
     own = [o for o in training.outputs if o.module == parameter.layer]
     return (
         bool(parameter.layer and training.outputs)
@@ -211,7 +234,8 @@ def _fixes(training: Training, cut: list[ParameterRecord], border: str, *, exact
             yield f"Bring {listed(dead)} back to life: no unit of it is active, so it passes no gradient."
         yield (
             f"Look for a factor of exactly zero between {layers} and the loss: a mask, a zero-initialised pair of "
-            "layers, an activation that is flat for every input."
+            "layers, a function that is flat for every input, such as sign, round or a comparison (for which "
+            "x + (x.sign() - x).detach() passes the gradient straight through)."
         )
         return
     place = border.removeprefix("the gradient is lost ") if border else f"between {layers} and the loss"

@@ -3,14 +3,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import NonFinite, Training
+from gradcheck_kit.facts import LowPrecision, NonFinite, Training
 from gradcheck_kit.rule import Finding, rule
 
 WORDS = {"nan": "NaN", "inf": "infinite", "nan and inf": "NaN and infinite"}
 
 
-@rule("GK106", needs=(Training,), explains=("GK104", "GK205", "GK601", "GK602", "GK606"))
-def non_finite(training: Training) -> Iterator[Finding]:
+@rule("GK106", needs=(Training,), uses=(LowPrecision,), explains=("GK104", "GK205", "GK601", "GK602", "GK606"))
+def non_finite(training: Training, low: LowPrecision | None) -> Iterator[Finding]:
     """NaN or infinity in a tensor of the training run; names the first one in execution order, and its step."""
     if training.finite:
         return
@@ -46,8 +46,17 @@ def non_finite(training: Training) -> Iterator[Finding]:
         places=("loss",) if origin.step > 0 and origin.kind not in ("input", "target") else (),
         message=f"The first tensor that is not finite is {place}, {step}: {share} is {WORDS[origin.value]}.{after}",
         evidence={"step": origin.step, "kind": origin.kind, "value": origin.value, "share": origin.share},
-        fixes=tuple(_fixes(origin)),
+        fixes=(*_of_float16(origin, training, low), *_fixes(origin)),
     )
+
+
+def _of_float16(origin: NonFinite, training: Training, low: LowPrecision | None) -> Iterator[str]:
+    """Adam divides by the root of what it keeps of the squared gradient, plus 1e-8; both are 0 in float16."""
+    if low is not None and low.dtype == "float16" and origin.step > 0 and training.optimizer.startswith("Adam"):
+        yield (
+            "Give the optimizer eps=1e-4: its 1e-8 is 0 in float16, and a gradient of 0 is then divided by 0. Or keep "
+            "the weights in float32 and use torch.autocast."
+        )
 
 
 def _place(origin: NonFinite) -> str:

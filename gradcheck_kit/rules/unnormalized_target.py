@@ -47,7 +47,7 @@ def unnormalized_target(scale: TargetScale, training: Training) -> Iterator[Find
         where=f"batch{scale.part}" if scale.part else "target",
         message=f"{numbers[0].upper()}{numbers[1:]}, and {came}; {how}{inputs} the same run goes from "
         f"{again.losses[0]:.3g} to {again.end:.3g}{_of(chance)}.",
-        evidence={"mean": scale.mean, "std": scale.std, "limit": 100, "standardized_end": again.end},
+        evidence={"mean": scale.mean, "std": scale.std, "limit": 10, "standardized_end": again.end},
         fixes=(
             f"Standardise {'it' if scale.part else 'the target'} where the data is read, y = (y - {scale.mean:.3g}) / "
             f"{scale.std:.3g}, and undo it on predictions: y * {scale.std:.3g} + {scale.mean:.3g}."

@@ -8,7 +8,7 @@ from gradcheck_kit.rule import Finding, listed, rule
 BARE = ("Parameter", "Tensor")
 
 
-@rule("GK401", needs=(Wiring,), explains=("GK201", "GK205", "GK601", "GK604", "GK606"))
+@rule("GK401", needs=(Wiring,), explains=("GK201", "GK205", "GK405", "GK601", "GK604", "GK606"))
 def unregistered_module(wiring: Wiring) -> Iterator[Finding]:
     """A module runs in forward, or a bare tensor gets a gradient, that is not part of the model: not trained or saved.
 

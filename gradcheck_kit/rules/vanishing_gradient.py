@@ -62,7 +62,9 @@ def _blame(training: Training) -> str:
 
 def _fixes(training: Training, weights: list[ParameterRecord]) -> Iterator[str]:
     bounded = [a for a in training.hidden_activations() if a.function in BOUNDED]
+    weights = [p for p in weights if not p.layer_type.startswith("Embedding")] or weights
     layers = [p.layer for p in weights]
+    inner = [p.layer for p in weights[1:-1] if p.shape[0] == p.shape[1]]  # what adds its input to its output
     kinds = listed(sorted({p.layer_type for p in weights}))
     if bounded:
         names = listed(sorted({MODULE_OF[a.function] for a in bounded}))
@@ -79,13 +81,15 @@ def _fixes(training: Training, weights: list[ParameterRecord]) -> Iterator[str]:
         norm = _norm_for(training, weights)
         before = f"before each {MODULE_OF[bounded[0].function]}" if bounded else f"after each of {listed(layers[:-1])}"
         yield f"Or put {norm} {before}."
-    yield f"Or add a residual connection (x = x + block(x)) around each of {listed(layers[1:-1] or layers)}."
+    yield f"Or add a residual connection (x = x + block(x)) around each of {listed(inner or layers[1:-1] or layers)}."
 
 
 def _norm_for(training: Training, weights: list[ParameterRecord]) -> str:
     inner = weights[len(weights) // 2]
     output = next((o for o in training.outputs if o.module == inner.layer), None)
     size = inner.shape[0]
+    if output is not None and not inner.layer_type.startswith("Conv"):
+        size = output.shape[-1]  # an LSTM has four rows of weights for each feature
     if inner.layer_type.startswith("Conv"):
         return f"nn.BatchNorm{inner.layer_type[4:]}({size})"
     return f"nn.LayerNorm({size})" if _is_sequence(output) else f"nn.BatchNorm1d({size})"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from gradcheck_kit.facts import LearningRateResponse, RateTrial, TimeGradient, TimeGradients, Training
 from gradcheck_kit.rule import Bar, Finding, Skip, rule
 
-SYMPTOMS = ("GK205", "GK507", "GK601", "GK606")
+SYMPTOMS = ("GK101", "GK205", "GK507", "GK601", "GK606")
 
 
 @rule("GK107", needs=(TimeGradients, Training), uses=(LearningRateResponse,), explains=SYMPTOMS)
