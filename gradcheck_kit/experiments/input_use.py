@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 from gradcheck_kit.experiments import WHOLE_STEP, NotApplicable, Probe
 from gradcheck_kit.experiments.batch_mixing import in_precision, is_float, part_equal_weights
 from gradcheck_kit.experiments.evaluation import load_trained
+from gradcheck_kit.experiments.input_worth import with_worth
 from gradcheck_kit.experiments.operations import Call, aligned, calls_of
 from gradcheck_kit.facts import InputUse, MixingOperation
 from gradcheck_kit.target.batches import endless
@@ -44,7 +45,7 @@ def look_at_input_use(probe: Probe) -> InputUse:
     if probe.trained is not None:
         start = _depends(probe, trained=False)
         if start.changed:
-            return _used(start.changes)
+            return with_worth(probe, _used(start.changes))
         tried = start.changes
     end = _depends(probe, trained=probe.trained is not None)
     if end.changed or _depends_in_float64(probe):

@@ -7,6 +7,11 @@ as good as that comparison. It is made only when the training run went wrong.
 from __future__ import annotations
 
 import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.experiments.second_run import PATIENCE, losses_of_run
@@ -15,6 +20,7 @@ from gradcheck_kit.target.workspace import workspace
 
 STEPS = 30
 # Median update/weight ratios to try; 1e-3 is the usual one (Karpathy, CS231n), the others are its neighbours.
+GUARDED = {"log", "log_", "log2", "log10", "sqrt", "sqrt_"}
 RATIOS = (1e-4, 1e-3, 1e-2)
 
 
@@ -37,8 +43,9 @@ def respond_to_learning_rates(probe: Probe) -> LearningRateResponse:
     for factor in factors:
         last = patient if factor == 1.0 else steps
         trials.append(RateTrial(factor, _losses(probe, factor, last, training.constant_loss)))
+    guarded = None if training.finite else _guarded(probe, patient, training.constant_loss)
     if any(trial.learned(training.constant_loss) for trial in trials):
-        return LearningRateResponse(tuple(trials))
+        return LearningRateResponse(tuple(trials), guarded)
     # None has learned yet: the most promising other rate gets as long as the user's own got, and that a second chance
     # with the batches in another order. A slow start is often bad luck.
     best = LearningRateResponse(tuple(trials)).best
@@ -47,7 +54,30 @@ def respond_to_learning_rates(probe: Probe) -> LearningRateResponse:
         trials = [longer if trial is best else trial for trial in trials]
     if not any(trial.learned(training.constant_loss) for trial in trials):
         trials.append(RateTrial(1.0, _losses(probe, 1.0, patient, training.constant_loss, order=1)))
-    return LearningRateResponse(tuple(sorted(trials, key=lambda trial: trial.factor)))
+    return LearningRateResponse(tuple(sorted(trials, key=lambda trial: trial.factor)), guarded)
+
+
+class _Guard(TorchFunctionMode):
+    """Keeps log and sqrt, whose value or slope at 0 is infinite, from what is smaller than the smallest number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mattered = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in GUARDED and args and isinstance(args[0], Tensor):
+            x = args[0]
+            if x.is_floating_point() and bool((x.detach() == 0).any()):
+                self.mattered = True
+                args = (x.clamp_min(torch.finfo(x.dtype).tiny), *args[1:])
+        return func(*args, **(kwargs or {}))
+
+
+def _guarded(probe: Probe, steps: int, constant_loss: float | None) -> RateTrial | None:
+    """The run at the user's own rate with log and sqrt guarded; None where they never met a 0."""
+    with _Guard() as guard:
+        losses = _losses(probe, 1.0, steps, constant_loss)
+    return RateTrial(1.0, losses) if guard.mattered else None
 
 
 def _round(factor: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -166,6 +167,16 @@ class InputUse:
     unused: str  # or the module in which the last result was made that depends on the input, and goes nowhere
     unused_type: str
     targets_differ: bool | None  # between the samples of a batch; None: it has none, or they were not looked at
+    own_losses: tuple[float, ...] = ()  # per batch, after training; empty: not looked at
+    others_losses: tuple[float, ...] = ()  # ... with the inputs of other samples in the place of each sample's own
+
+    @property
+    def worthless(self) -> bool:
+        """Whether its own input brings a sample's loss no lower than another's: by less than a thousandth of it."""
+        own, others = self.own_losses, self.others_losses
+        if not own or not math.isfinite(math.fsum(own) + math.fsum(others)):
+            return False
+        return math.fsum(others) - math.fsum(own) < 1e-3 * math.fsum(map(abs, own))
 
 
 @dataclass(frozen=True, slots=True)

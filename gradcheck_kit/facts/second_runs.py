@@ -39,6 +39,7 @@ class LearningRateResponse:
     trials: tuple[
         RateTrial, ...
     ]  # by factor, ascending; factor 1.0 is the user's own, perhaps in two orders of batches
+    guarded: RateTrial | None = None  # at the user's own rate, with log and sqrt kept from 0; where that ever mattered
 
     @property
     def own(self) -> RateTrial:

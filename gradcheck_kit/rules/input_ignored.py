@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import fmean
 
 from gradcheck_kit.facts import InputUse, MixingOperation, Training
 from gradcheck_kit.rule import Finding, Skip, rule
@@ -10,11 +11,14 @@ NORMS = ("layer_norm", "group_norm", "instance_norm")
 
 @rule("GK407", needs=(InputUse,), uses=(Training,), explains=("GK103", "GK205", "GK601", "GK606"))
 def input_ignored(use: InputUse, training: Training | None) -> Iterator[Finding]:
-    """The output is the same to the last bit whatever the input is.
+    """The output is the same to the last bit whatever the input is, or what was learned makes nothing of it.
 
     An error where the samples have targets that differ; without such targets a warning, and only with harm: a model
     may be a constant on purpose.
     """
+    if use.worthless:
+        yield _worthless(use)
+        return
     if not use.ignored:
         return
     harm = training.harm if training is not None else ""
@@ -32,6 +36,22 @@ def input_ignored(use: InputUse, training: Training | None) -> Iterator[Finding]
         evidence={"changes": use.changes, "operation": at.operation if at else "", "last": use.unused},
         fixes=_fixes(use),
         severity=None if use.targets_differ else "warning",
+    )
+
+
+def _worthless(use: InputUse) -> Finding:
+    own, others = fmean(use.own_losses), fmean(use.others_losses)
+    return Finding(
+        where="forward",
+        message=f"After training the loss is {own:.4g}, and {others:.4g} with the input of another sample in the place "
+        "of each sample's own: all that was learned is one answer for every input.",
+        evidence={"own": own, "others": others, "limit": 1e-3},
+        fixes=(
+            "Look at the terms of the loss: one that wants all outputs alike, such as a KL divergence, outweighs the "
+            "one that compares them with their samples. Take both as sums over a sample, F.mse_loss(reconstruction, x, "
+            'reduction="sum") / len(x), or give that term a weight that grows from 0.',
+        ),
+        severity="warning",
     )
 
 

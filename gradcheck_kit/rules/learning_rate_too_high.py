@@ -50,6 +50,8 @@ def learning_rate_too_high(
     size = f" An update is {update:.1e} of the weight (median); 1e-3 is usual." if update is not None else ""
     now = f"{rates[0]:g}" if rates else "unknown"
     if response is not None:
+        if response.guarded is not None and response.guarded.learned(training.constant_loss):
+            raise Skip("with log and sqrt kept from 0 the run learns at this rate (see non-finite)")
         if not any(math.isfinite(trial.end) for trial in response.trials):
             raise Skip("the loss is not finite at any learning rate (see non-finite)")
         if response.own.learned(training.constant_loss) and training.blow_up <= 10:

@@ -3,14 +3,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import LowPrecision, NonFinite, Training
+from gradcheck_kit.facts import LearningRateResponse, LowPrecision, NonFinite, Training
 from gradcheck_kit.rule import Finding, rule
 
 WORDS = {"nan": "NaN", "inf": "infinite", "nan and inf": "NaN and infinite"}
 
 
-@rule("GK106", needs=(Training,), uses=(LowPrecision,), explains=("GK104", "GK205", "GK601", "GK602", "GK606"))
-def non_finite(training: Training, low: LowPrecision | None) -> Iterator[Finding]:
+@rule(
+    "GK106",
+    needs=(Training,),
+    uses=(LowPrecision, LearningRateResponse),
+    explains=("GK104", "GK205", "GK601", "GK602", "GK606"),
+)
+def non_finite(
+    training: Training, low: LowPrecision | None, response: LearningRateResponse | None
+) -> Iterator[Finding]:
     """NaN or infinity in a tensor of the training run; names the first one in execution order, and its step."""
     if training.finite:
         return
@@ -39,14 +46,26 @@ def non_finite(training: Training, low: LowPrecision | None) -> Iterator[Finding
     if origin.earliest < origin.step:
         step = f"between steps {origin.earliest} and {origin.step}"
     share = "it" if origin.share is None else f"{origin.share:.{'0%' if origin.share >= 0.01 else '1e'}} of it"
+    guarded = _guarded(training, response)
     after = f" Everything up to {origin.after} was finite." if origin.after else ""
     yield Finding(
         where=origin.where or origin.kind,
         # Which layer overflows first in a run that diverges is chance.
         places=("loss",) if origin.step > 0 and origin.kind not in ("input", "target") else (),
-        message=f"The first tensor that is not finite is {place}, {step}: {share} is {WORDS[origin.value]}.{after}",
+        message=f"The first tensor that is not finite is {place}, {step}: {share} is {WORDS[origin.value]}.{after}"
+        f"{guarded}",
         evidence={"step": origin.step, "kind": origin.kind, "value": origin.value, "share": origin.share},
-        fixes=(*_of_float16(origin, training, low), *_fixes(origin)),
+        fixes=(*_of_float16(origin, training, low), *_fixes(origin, guarded=bool(guarded))),
+    )
+
+
+def _guarded(training: Training, response: LearningRateResponse | None) -> str:
+    guarded = response.guarded if response is not None else None
+    if guarded is None or not guarded.learned(training.constant_loss):
+        return ""
+    return (
+        f" With what goes into log and sqrt kept from exactly 0 the same run goes from {guarded.losses[0]:.3g} to "
+        f"{guarded.end:.3g}."
     )
 
 
@@ -65,7 +84,7 @@ def _place(origin: NonFinite) -> str:
     return f"{origin.where} ({origin.module_type})" if origin.module_type else origin.where
 
 
-def _fixes(origin: NonFinite) -> Iterator[str]:
+def _fixes(origin: NonFinite, *, guarded: bool) -> Iterator[str]:
     if origin.kind in ("input", "target"):
         yield (
             f"Clean the data: find such samples with torch.isfinite({'x' if origin.kind == 'input' else 'y'}).all() "
@@ -99,7 +118,7 @@ def _fixes(origin: NonFinite) -> Iterator[str]:
             f"Look at what follows {_place(origin)}: sqrt, norm and pow have an infinite derivative at 0; add 1e-8 "
             "inside them."
         )
-    if origin.step > 0 and origin.kind not in ("input", "target"):
+    if origin.step > 0 and origin.kind not in ("input", "target") and not guarded:
         yield (
             "Lower the learning rate, or call torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0) before "
             "optimizer.step()."

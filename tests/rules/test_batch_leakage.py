@@ -93,3 +93,10 @@ def test_it_finds_samples_that_mix_on_the_way_to_an_output_that_nothing_moves():
     (finding,) = apply(batch_leakage, leaking(attention, influence=None))
     assert "what the model computes for a sample on the way, though not even its own change moves" in finding.message
     assert finding.fixes[0].startswith("Make blocks.0.attention with batch_first=True")
+
+
+def test_it_proposes_running_statistics_in_the_place_of_statistics_only():
+    (finding,) = apply(batch_leakage, leaking(mixing_operation("softmax", "attention")))
+    assert not any("BatchNorm1d" in fix for fix in finding.fixes)
+    (finding,) = apply(batch_leakage, leaking(mixing_operation("sub", reduced_by="mean")))
+    assert any("BatchNorm1d" in fix for fix in finding.fixes)

@@ -65,3 +65,14 @@ def test_it_skips_targets_that_are_all_the_same():
 
 def test_it_does_not_rest_on_a_loss_that_may_be_nan():
     assert judge(input_ignored, ignored(), poisoned(training())).status == "failed"
+
+
+def test_it_warns_of_a_model_that_learned_one_answer_for_every_input():
+    outcome = judge(input_ignored, input_use(own_losses=(0.15, 0.16), others_losses=(0.15, 0.16)), training())
+    assert outcome.status == "warned"
+    assert outcome.findings[0].message.startswith("After training the loss is 0.155, and 0.155 with the input of")
+
+
+def test_it_passes_a_model_that_loses_without_its_own_input():
+    use = input_use(own_losses=(0.15, 0.16), others_losses=(0.16, 0.17))
+    assert apply(input_ignored, use, training()) == ()

@@ -189,3 +189,15 @@ def test_it_does_not_pass_updates_that_are_infinite():
 def test_it_takes_the_limit_as_an_option():
     assert apply(learning_rate_too_high, diverging(), ratio=0.6) == ()
     assert apply(learning_rate_too_high, diverging(update=1e-3), ratio=0.005)
+
+
+def test_it_skips_a_run_that_learns_at_this_rate_once_log_is_kept_from_zero():
+    broken = diverging(losses=(2.3, 9.0, math.nan), non_finite=non_finite(step=2, kind="loss"))
+    response = LearningRateResponse(learning_rate_response(LOWER_LEARNS).trials, RateTrial(1.0, falling(end=0.3)))
+    with pytest.raises(Skip, match="with log and sqrt kept from 0"):
+        apply(learning_rate_too_high, broken, response)
+
+
+def test_it_passes_a_loss_that_soared_and_came_back_far_below_a_constant_prediction():
+    run = diverging(update=0.2, losses=(2.3, 90.0, *falling(end=0.1)))
+    assert apply(learning_rate_too_high, run, learning_rate_response({0.01: 1.8, 1.0: 0.1})) == ()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradcheck_kit.facts import Schedule
+from gradcheck_kit.facts import LearningRateResponse, RateTrial, Schedule
 from gradcheck_kit.rule import Skip
 from gradcheck_kit.rules.learning_rate_too_low import learning_rate_too_low
 from gradcheck_kit.testing import (
@@ -145,3 +145,24 @@ def test_it_finds_a_scheduler_that_keeps_the_rate_at_zero():
 
 def test_it_passes_a_warm_up_that_begins_at_zero():
     assert apply(learning_rate_too_low, training(), Schedule("LambdaLR", (0.0, *(0.01,) * 60))) == ()
+
+
+def crawling(**changes):
+    """A loss that falls from three times that of a constant prediction, by next to nothing."""
+    return training(**{"losses": falling(start=7.0, end=6.8), "optimizer_given": True, **changes})
+
+
+def test_it_finds_a_loss_that_only_crawls_where_a_larger_rate_comes_all_the_way():
+    own = (parameter(update_rms=1e-5), parameter("2.weight", update_rms=1e-5))
+    run = crawling(parameters=own)
+    assert not run.harm
+    tried = learning_rate_response({1.0: 6.5, 100.0: 2.4})
+    (finding,) = apply(learning_rate_too_low, run, _from_seven(tried, 2.4))
+    assert "And the loss only crawls from 7" in finding.message
+    assert apply(learning_rate_too_low, run, _from_seven(tried, 5.0)) == ()
+
+
+def _from_seven(tried, end):
+    """The trials from the run's own start, the best of which ends at the given loss."""
+    ends = {1.0: 6.5, 100.0: end}
+    return LearningRateResponse(tuple(RateTrial(t.factor, falling(7.0, ends[t.factor])) for t in tried.trials))

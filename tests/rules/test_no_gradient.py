@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from gradcheck_kit.facts import LossTerm
 from gradcheck_kit.rule import Skip
 from gradcheck_kit.rules.no_gradient import no_gradient
 from gradcheck_kit.testing import (
@@ -12,6 +13,7 @@ from gradcheck_kit.testing import (
     apply,
     flat,
     judge,
+    loss_terms,
     output,
     parameter,
     poisoned,
@@ -276,3 +278,22 @@ def test_it_skips_a_model_in_which_everything_is_frozen():
 
 def test_it_does_not_pass_gradients_that_are_all_nan():
     assert judge(no_gradient, poisoned(training())).status != "passed"
+
+
+def test_it_finds_a_term_of_the_loss_that_nothing_trains():
+    terms = loss_terms(untrained=(LossTerm("pinn.py:41", 0.5, True),))
+    (finding,) = apply(no_gradient, run(parameter()), terms)
+    assert finding.where == "pinn.py:41"
+    assert finding.message == (
+        "The loss of 2 adds 0.5 (pinn.py:41), which changes with the parameters and is constant to autograd: nothing "
+        "trains it."
+    )
+    assert finding.fixes[0].startswith("Pass create_graph=True to torch.autograd.grad")
+    assert apply(no_gradient, run(parameter()), loss_terms()) == ()
+
+
+def test_it_takes_no_attention_for_a_layer_that_never_ran_because_its_weights_are_used_elsewhere():
+    cut = without("attention.out_proj.weight", layer="attention.out_proj")
+    attention = output("attention", module_type="MultiheadAttention", gradient_rms=None)
+    (finding,) = apply(no_gradient, run(cut, parameter("head.weight"), outputs=(attention, output("head"))))
+    assert "never ran" not in finding.message

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from gradcheck_kit.facts import RateTrial
 from gradcheck_kit.rules.non_finite import non_finite
-from gradcheck_kit.testing import apply, falling, flat, poisoned, training
+from gradcheck_kit.testing import apply, falling, flat, learning_rate_response, low_precision, poisoned, training
 from gradcheck_kit.testing import non_finite as origin
 
 BROKEN = (*flat(steps=3), math.nan)
@@ -103,3 +105,28 @@ def test_it_passes_a_finite_run():
 def test_it_finds_a_run_that_is_all_nan():
     (finding,) = apply(non_finite, poisoned(training()))
     assert "from step 0 on" in finding.message
+
+
+def guarded(end):
+    response = learning_rate_response({0.1: 1.5, 1.0: math.inf})
+    return replace(response, guarded=RateTrial(1.0, falling(end=end)))
+
+
+def test_it_proves_that_a_log_of_zero_is_the_cause():
+    (finding,) = apply(non_finite, run(kind="loss", where="", module_type="", step=3), guarded(0.3))
+    assert "kept from exactly 0 the same run goes from 2.3" in finding.message
+    assert not any("learning rate" in fix for fix in finding.fixes)
+
+
+def test_it_says_nothing_of_a_guard_that_does_not_help():
+    (finding,) = apply(non_finite, run(kind="loss", where="", module_type="", step=3), guarded(2.3))
+    assert "kept from" not in finding.message
+    assert "Lower the learning rate" in finding.fixes[-1]
+
+
+def test_it_names_the_epsilon_that_is_zero_in_float16():
+    broken = training(losses=BROKEN, non_finite=origin(kind="parameter", step=1), optimizer="Adam(lr=0.001)")
+    (finding,) = apply(non_finite, broken, low_precision(dtype="float16"))
+    assert finding.fixes[0].startswith("Give the optimizer eps=1e-4")
+    (finding,) = apply(non_finite, broken, low_precision())
+    assert "eps" not in finding.fixes[0]
