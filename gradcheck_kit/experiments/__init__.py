@@ -229,7 +229,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(TargetScale, measure_target_scale, after=(Training, InputScale)),
         Experiment(ModeGap, compare_modes, after=(Training,)),
         Experiment(EvalMode, look_at_eval_mode),
-        Experiment(Evaluation, evaluate, after=(Training,)),
+        Experiment(Evaluation, evaluate, after=(Training, DataSummary)),
         Experiment(Generalization, look_at_generalization, after=(Training, Evaluation)),
         Experiment(LearningRateResponse, respond_to_learning_rates, after=(Training,)),
         Experiment(GradientNoise, look_at_gradient_noise, after=(Training, LearningRateResponse)),

@@ -35,6 +35,7 @@ from gradcheck_kit.target.workspace import seed_everything
 BATCHES = 12
 FEWEST = 4  # batches, however large
 NUMBERS = 2**24  # in all of them, beyond which no further batch is read
+WIDE = 8  # numbers of a sample that two samples do not share by chance
 SPREAD = 32  # samples from all over a data set whose first batches are of one class
 WORKER_SAMPLES = 4  # that two workers are compared by
 
@@ -77,6 +78,7 @@ def summarize_data(probe: Probe) -> DataSummary:
         workers_repeat=repeat,
         stream_holds=holds,
         stream_draws=draws,
+        distinct_samples=len(seen.rows) if seen.continuous else None,
         constant=constant,
     )
 
@@ -97,7 +99,8 @@ class _Seen:
         self.first: Any = None  # batch, for what its parts are called; a loader may have filled it again
         self.same = SameInputs(task)
         self._digests: dict[bytes, int] = {}
-        self._rows: Counter[int] = Counter()
+        self.rows: Counter[int] = Counter()  # samples, by what they hold
+        self.continuous = False
 
     def add(self, batch: Any) -> None:
         size = batch_size_of(batch) or 0
@@ -107,6 +110,7 @@ class _Seen:
             self.inputs.setdefault(name, _Statistics(name, is_target=False)).add(tensor, self.batches)
         for name, tensor in _named("target", target):
             self.targets.setdefault(name, _Statistics(name, is_target=True)).add(tensor, self.batches)
+        self.continuous |= any(_is_continuous(tensor, size) for tensor in tensors(inputs))
         self._count_labels(target, size)
         self._compare(tensors([inputs, target]), size)
         self.same.add(batch)
@@ -138,15 +142,22 @@ class _Seen:
         columns = [(part.tobytes(), part.shape[1]) for part in aligned]
         rows = [hash(tuple(data[i * n : (i + 1) * n] for data, n in columns)) for i in range(size)]
         self.distinct.append(len(set(rows)))
-        self._rows.update(rows)
+        self.rows.update(rows)
 
     def same_chance(self) -> float:
-        total = sum(self._rows.values())
+        total = sum(self.rows.values())
         if total == 0 or self.batches < 2:
             return 1.0
-        one = sum((count / total) ** 2 for count in self._rows.values())
+        one = sum((count / total) ** 2 for count in self.rows.values())
         pairs = self.batches * (self.batches - 1) / 2
         return min(1.0, pairs * one ** min(self.sizes))
+
+
+def _is_continuous(tensor: Tensor, size: int) -> bool:
+    """Whether a sample holds so many real numbers that no two are equal by chance: no flags, tokens or one-hots."""
+    if not tensor.is_floating_point() or tensor.layout is not torch.strided or not size:
+        return False
+    return tensor.numel() >= WIDE * size and bool((tensor != tensor.round()).double().mean() > 0.1)
 
 
 def _named(role: str, value: Any) -> Iterator[tuple[str, Tensor]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from gradcheck_kit.errors import ProbeError
 from gradcheck_kit.experiments import WHOLE_STEP, NotApplicable, Probe
 from gradcheck_kit.experiments.training import trained_tensors
-from gradcheck_kit.facts import ClassAccuracy, Evaluation, RandomOperation
+from gradcheck_kit.facts import ClassAccuracy, DataSummary, Evaluation, RandomOperation
 from gradcheck_kit.observe.module_stack import ModuleStack, source_line
 from gradcheck_kit.observe.outputs import sites
 from gradcheck_kit.observe.statistics import measurable
@@ -25,6 +25,7 @@ from gradcheck_kit.target.layers import takes_hooks
 from gradcheck_kit.target.task import tensors
 from gradcheck_kit.target.workspace import Workspace, workspace
 
+RARE = 10  # times fewer samples than the commonest class has
 MOST_SAMPLES = 10_000  # of test data: enough for a standard error of half a percent
 
 
@@ -39,7 +40,8 @@ def evaluate(probe: Probe) -> Evaluation:
         work.model.eval()
         _stop_observers(work.model)
         try:
-            counts = _count(work, probe) if prepared.test is not None else _Counts()
+            counts = _count(work, probe, prepared.test) if prepared.test is not None else _Counts()
+            trained = _count(work, probe, prepared.train) if _has_rare_classes(probe) else _Counts()
             batch = work.to_device(next(endless(prepared.test if prepared.test is not None else prepared.train)))
             twice = _twice(work, batch)
         except ProbeError:
@@ -50,7 +52,7 @@ def evaluate(probe: Probe) -> Evaluation:
             test_data_given=prepared.test is not None,
             samples=counts.samples,
             loss=counts.loss_sum / counts.samples if counts.samples and counts.has_loss else None,
-            per_class=tuple(ClassAccuracy(k, counts.correct[k], n) for k, n in sorted(counts.total.items())),
+            per_class=counts.per_class(),
             predicted=tuple(sorted(counts.predicted.items())),
             statistics_reestimated=reestimated,
             deterministic=twice.deterministic,
@@ -60,6 +62,8 @@ def evaluate(probe: Probe) -> Evaluation:
             parted_itself=twice.itself,
             random_operations=twice.operations,
             nan_samples=counts.nan_samples,
+            trained_per_class=trained.per_class(),
+            trained_predicted=tuple(sorted(trained.predicted.items())),
         )
 
 
@@ -95,13 +99,21 @@ class _Counts:
         self.total: Counter[int] = Counter()
         self.predicted: Counter[int] = Counter()
 
+    def per_class(self) -> tuple[ClassAccuracy, ...]:
+        return tuple(ClassAccuracy(k, self.correct[k], n) for k, n in sorted(self.total.items()))
 
-def _count(work: Workspace, probe: Probe) -> _Counts:
+
+def _has_rare_classes(probe: Probe) -> bool:
+    """Whether some class is so much rarer than another that a model may leave it out."""
+    data: DataSummary | None = probe.facts.get(DataSummary)
+    counts = [count for _, count in data.labels] if data is not None and data.label_batches else []
+    return len(counts) > 1 and max(counts) > RARE * min(counts)
+
+
+def _count(work: Workspace, probe: Probe, data: Iterable[Any]) -> _Counts:
     counts = _Counts()
-    test = probe.prepared.test
-    assert test is not None
     with torch.no_grad():
-        for batch in test:
+        for batch in data:
             moved = work.to_device(batch)
             output = work.task.forward(work.model, moved)
             size = batch_size_of(moved) or 1

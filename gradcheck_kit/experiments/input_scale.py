@@ -25,7 +25,9 @@ from gradcheck_kit.target.task import tensors
 from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
 
 BATCHES = 2
+COMPARED = 8  # batches of training and of test data
 MOST_LISTED = 8
+ENOUGH = 64  # rows, from which on mean and spread are known
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LAYERS = (nn.Linear, *CONVOLUTIONS, nn.RNNBase, nn.RNNCellBase)
 
@@ -51,6 +53,7 @@ def measure_input_scale(probe: Probe) -> InputScale:
         listed=tuple(statistics.listed()),
         worst=statistics.worst(),
         standardized_losses=(),
+        apart=_apart(probe),
     )
     if not scale.odd or training is None or prepared.settings.quick or training.learned_well:
         return scale
@@ -59,20 +62,52 @@ def measure_input_scale(probe: Probe) -> InputScale:
     return InputScale(**{f: getattr(scale, f) for f in scale.__slots__} | {"standardized_losses": losses})
 
 
-def _look(probe: Probe) -> tuple[str, _Entering, _Statistics]:
+def _apart(probe: Probe) -> tuple[FeatureScale, FeatureScale] | None:
+    """The feature whose scale differs most between training and test data, where no feature's is the same."""
+    prepared = probe.prepared
+    if prepared.test is None:
+        return None
+    name, _, trained = _look(probe, batches=COMPARED)
+    if trained.beside or trained.rows < ENOUGH:
+        return None
+    with workspace(prepared, seed=prepared.settings.seed) as work:
+        entering = _Entering(work.model)
+        try:
+            for batch in itertools.islice(prepared.test, COMPARED):
+                entering.look(work, work.to_device(batch))
+        except Exception:  # noqa: BLE001  # test data that the model does not take is told by who evaluates it
+            return None
+        if entering.layer is None or work.model.get_submodule(name) is not entering.layer:
+            return None
+        tested = entering.statistics(pooled=len(trained.mean) == 1)
+    if tested.rows < ENOUGH or len(tested.scales) != len(trained.scales):
+        return None
+    pairs = [(a, b) for a, b in zip(trained.scales, tested.scales, strict=True) if not a.binary and a.std > 0]
+    if not pairs or not all(_differ(a, b) for a, b in pairs):
+        return None
+    return max(pairs, key=lambda pair: abs(pair[0].mean - pair[1].mean) / pair[0].std)
+
+
+def _differ(trained: FeatureScale, tested: FeatureScale) -> bool:
+    """Whether no chance and no augmentation makes one of the other."""
+    shift = abs(tested.mean - trained.mean) / trained.std
+    return shift > 3 or not 0.4 <= tested.std / trained.std <= 2.5
+
+
+def _look(probe: Probe, batches: int = BATCHES) -> tuple[str, _Entering, _Statistics]:
     """The first layer with weights, and what enters it in the first batches."""
     prepared = probe.prepared
     with workspace(prepared, seed=prepared.settings.seed) as work:
         entering = _Entering(work.model)
-        batches = [work.to_device(batch) for batch in itertools.islice(prepared.train, BATCHES)]
-        for batch in batches:
+        taken = [work.to_device(batch) for batch in itertools.islice(prepared.train, batches)]
+        for batch in taken:
             entering.look(work, batch)
         if entering.layer is None:
-            entering.look_beside_embeddings(work, batches)
+            entering.look_beside_embeddings(work, taken)
         name = next((n for n, m in work.model.named_modules() if m is entering.layer), None)
         if entering.layer is None or not entering.values or name is None:
             raise NotApplicable("no layer with weights takes the input as it is")
-        return name, entering, entering.statistics(pooled=entering.dimensions == 2 and _is_image(work, batches[-1]))
+        return name, entering, entering.statistics(pooled=entering.dimensions == 2 and _is_image(work, taken[-1]))
 
 
 def standardizing_input(work: Workspace, probe: Probe) -> AbstractContextManager[None]:
@@ -161,7 +196,7 @@ class _Entering:
 
 class _Statistics:
     def __init__(self, values: Tensor, raw: Tensor | None = None) -> None:
-        self.beside = raw is not None
+        self.beside, self.rows = raw is not None, len(values)
         raw = torch.ones(values.shape[1], dtype=torch.bool) if raw is None else raw
         self.mean, self.std = values.mean(0), values.std(0, correction=0)
         self.minimum, self.maximum = float(values[:, raw].min()), float(values[:, raw].max())

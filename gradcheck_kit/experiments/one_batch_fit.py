@@ -141,6 +141,8 @@ def _slope(work: Workspace, batch: Any, seed: int) -> float | None:
     Where autograd's gradient is that of the loss it is 1, whatever the loss; the farthest from 1 of a few is returned.
     None where no step is small enough and still seen in float32.
     """
+    if any(p.dtype in (torch.float16, torch.bfloat16) for p in work.parameters()):
+        return None  # a step that they can tell is no small one
     found: list[float] = []
     for draw in range(DRAWS):
         for signs in (False, True):
@@ -179,17 +181,20 @@ def _slope_along(work: Workspace, batch: Any, seed: int, *, signs: bool) -> floa
             for parameter, direction, _ in moved:
                 parameter.add_(direction, alpha=by)
 
-    def slope(step: float) -> float:
+    def slope(step: float) -> tuple[float, float]:
         move(step)
         above = float(loss().detach())
         move(-2 * step)
         below = float(loss().detach())
         move(step)
-        return (above - below) / (2 * step * wanted)
+        return (above - start) / (step * wanted), (start - below) / (step * wanted)
 
-    coarse, fine = slope(step), slope(step / FINER)
-    # A loss that bends within the step, as behind saturated gates, has no one slope there.
-    return fine if abs(coarse - fine) <= 0.05 * max(1.0, abs(fine)) else None
+    start = float(here.detach())
+    slopes = (*slope(step), *slope(step / FINER))
+    # A loss that bends within the step, as behind saturated gates, or has an edge there, as where inputs of a max-pool
+    # are equal, has no one slope.
+    middle = math.fsum(slopes) / len(slopes)
+    return middle if max(slopes) - min(slopes) <= 0.1 * max(1.0, abs(middle)) else None
 
 
 def _constant(work: Workspace, output: Any, batch: Any) -> float | None:

@@ -81,6 +81,7 @@ class DataSummary:
     # Of a stream whose batches are all equal:
     stream_holds: int | None = None  # samples in memory that it takes its own from; None: none that can be seen
     stream_draws: bool = False  # its code names random numbers or files
+    distinct_samples: int | None = None  # over all batches; None: samples hold too few numbers to tell
     constant: ConstantInput | None = None  # None: samples differ, or that was not looked at
 
     def same_class_shares(self) -> tuple[float, float] | None:

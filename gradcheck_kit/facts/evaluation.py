@@ -43,6 +43,9 @@ class Evaluation:
     parted_itself: bool  # what went into that module was still equal
     random_operations: tuple[RandomOperation, ...]
     nan_samples: int = 0  # of the test samples, those for which the output holds NaN
+    # Likewise of training batches, where the test data has few samples of a class that is rare:
+    trained_per_class: tuple[ClassAccuracy, ...] = ()
+    trained_predicted: tuple[tuple[int, int], ...] = ()
 
     @property
     def accuracy(self) -> float | None:

@@ -6,8 +6,8 @@ from gradcheck_kit.facts import Initialization, InitialWeight, LearningRateRespo
 from gradcheck_kit.rule import Bar, Finding, Skip, listed, rule
 
 SYMPTOMS = (
-    "GK101", "GK102", "GK104", "GK105", "GK106", "GK107", "GK109", "GK110", "GK203", "GK204",
-    "GK205", "GK206", "GK301", "GK601", "GK606",
+    "GK101", "GK102", "GK104", "GK105", "GK106", "GK107", "GK109", "GK110", "GK203", "GK204", "GK205",
+    "GK206", "GK301", "GK507", "GK601", "GK606",
 )  # fmt: skip
 
 

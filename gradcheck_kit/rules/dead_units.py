@@ -9,7 +9,7 @@ ENOUGH_SAMPLES = 64  # fewer cannot tell a rare unit from a dead one
 NEARLY_ALL = 0.9  # of the units of a layer, in a run that learns with the others
 
 
-SYMPTOMS = ("GK103", "GK204", "GK205", "GK601", "GK606")
+SYMPTOMS = ("GK103", "GK204", "GK205", "GK507", "GK601", "GK606")
 
 
 @rule("GK104", needs=(Training,), uses=(OneBatchFit, LearningRateResponse), explains=SYMPTOMS)

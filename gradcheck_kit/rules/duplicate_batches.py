@@ -34,6 +34,9 @@ def duplicate_batches(data: DataSummary, *, p: float = 1e-6) -> Iterator[Finding
     if copies and min(data.sizes) >= FEW_SAMPLES and len(set(data.same_as)) == 1 and max(data.distinct) == 1:
         yield _of_samples(data)
         return
+    if _comes_back(data):
+        yield _of_few_samples(data)
+        return
     if not math.isfinite(data.same_chance):
         raise Skip("how probable equal batches are is not known")
     if not copies:
@@ -74,6 +77,29 @@ def _one_of_many(data: DataSummary) -> bool:
     """Whether every batch of an epoch is the first, of a data set that holds more than twice as many samples."""
     more = data.dataset_size is not None and data.dataset_size > 2 * max(data.sizes)
     return more and data.batches > 2 and set(data.same_as) == {0} and max(data.distinct) >= 4
+
+
+def _comes_back(data: DataSummary) -> bool:
+    """Whether a loader that reads each sample once yields the same few again and again."""
+    once = data.order in ("sequential", "shuffled") and data.dataset_size is not None
+    few = data.distinct_samples is not None and data.distinct_samples * FEW_BATCHES <= data.samples
+    return once and few and (data.distinct_samples or 0) >= FEW_SAMPLES and data.samples <= (data.dataset_size or 0)
+
+
+def _of_few_samples(data: DataSummary) -> Finding:
+    return Finding(
+        where=data.source.partition(":")[0],
+        message=f"The {data.samples:,} samples of the first {data.batches} batches of an epoch are "
+        f"{data.distinct_samples} different ones, though the data set says that it has {data.dataset_size:,} and the "
+        "loader reads each once.",
+        evidence={"distinct": data.distinct_samples, "samples": data.samples, "dataset_size": data.dataset_size},
+        fixes=(
+            "Return sample `index` from __getitem__: index % n, or a list that is shorter than __len__ says, gives the "
+            "same ones again.",
+            "Leave this rule out (--ignore GK506) if a small data set is repeated on purpose.",
+        ),
+        severity="warning",
+    )
 
 
 def _same_stream(data: DataSummary) -> bool:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from statistics import median
 
-from gradcheck_kit.facts import LearningRateResponse, RateTrial, TimeGradients, Training
+from gradcheck_kit.facts import HeldOut, LearningRateResponse, RateTrial, TimeGradients, Training
 from gradcheck_kit.rule import Finding, Skip, rule
 
 SOARED = 100  # times the loss's start
@@ -14,11 +14,16 @@ CLEARLY_LOWER = 0.5  # of the user's rate: what four fifths of it does better is
 @rule(
     "GK203",
     needs=(Training,),
-    uses=(LearningRateResponse, TimeGradients),
+    uses=(LearningRateResponse, TimeGradients, HeldOut),
     explains=("GK101", "GK102", "GK104", "GK105", "GK106", "GK202", "GK205", "GK601", "GK606"),
 )
 def learning_rate_too_high(
-    training: Training, response: LearningRateResponse | None, time: TimeGradients | None, *, ratio: float = 0.1
+    training: Training,
+    response: LearningRateResponse | None,
+    time: TimeGradients | None,
+    held_out: HeldOut | None,
+    *,
+    ratio: float = 0.1,
 ) -> Iterator[Finding]:
     """The run does not learn, and the same steps with a smaller learning rate do.
 
@@ -29,6 +34,8 @@ def learning_rate_too_high(
     """
     if not training.optimizer_given:
         raise Skip("the learning rate is the probe's own; choose one with --lr")
+    if held_out is not None and held_out.says_nothing(training.constant_loss):
+        raise Skip("at other rates the labels are only learned by heart (see uninformative-labels)")
     if not training.long_enough:
         raise Skip(f"{training.loss_steps} steps are too few to tell; {training.at_least(10)}")
     update = _update_ratio(training)

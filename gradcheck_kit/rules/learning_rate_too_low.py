@@ -2,13 +2,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import LearningRateResponse, RateTrial, Schedule, Training, middle
+from gradcheck_kit.facts import HeldOut, LearningRateResponse, RateTrial, Schedule, Training, middle
 from gradcheck_kit.rule import Finding, Skip, rule
 
 
-@rule("GK204", needs=(Training,), uses=(LearningRateResponse, Schedule), explains=("GK202", "GK205", "GK601", "GK606"))
+@rule(
+    "GK204",
+    needs=(Training,),
+    uses=(LearningRateResponse, Schedule, HeldOut),
+    explains=("GK202", "GK205", "GK601", "GK606"),
+)
 def learning_rate_too_low(
-    training: Training, response: LearningRateResponse | None, schedule: Schedule | None, *, ratio: float = 1e-4
+    training: Training,
+    response: LearningRateResponse | None,
+    schedule: Schedule | None,
+    held_out: HeldOut | None,
+    *,
+    ratio: float = 1e-4,
 ) -> Iterator[Finding]:
     """The updates are tiny, the loss stays where it is, and the same steps with a larger learning rate learn.
 
@@ -20,6 +30,8 @@ def learning_rate_too_low(
         return
     if not training.optimizer_given:
         raise Skip("the learning rate is the probe's own; choose one with --lr")
+    if held_out is not None and held_out.says_nothing(training.constant_loss):
+        raise Skip("at other rates the labels are only learned by heart (see uninformative-labels)")
     if not training.long_enough:
         raise Skip(f"{training.loss_steps} steps are too few to tell; {training.at_least(10)}")
     update = _update_ratio(training)

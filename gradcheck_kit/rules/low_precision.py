@@ -20,7 +20,8 @@ def low_precision(
     """Of float16 or bfloat16 weights, gradients vanish or updates round to nothing, and in float32 the run learns.
 
     Looked at is the first step: more than `underflow` of the gradient's elements, or `lost` of the updates. A run that
-    learns all the same, and one that does not learn in float32 either, are nothing, unless of the gradient of a whole
+    learns all the same, or does so in more steps where float32 needs more as well, and one that does not learn in
+    float32 either, are nothing, unless of the gradient of a whole
     parameter no element is left, at any recorded step.
     """
     if low.underflow is None and low.lost_updates is None:
@@ -37,9 +38,10 @@ def low_precision(
         return
     if not low.float32_losses:
         raise Skip(f"the weights are {low.dtype}, and {harm}; whether float32 does better was not tried")
-    if response is not None and response.own.learned(training.constant_loss):
-        raise Skip(f"{harm}, but in {len(response.own.losses)} steps it does, in {low.dtype}")
     wide = RateTrial(1.0, low.float32_losses)
+    late = response.own if response is not None and response.own.learned(training.constant_loss) else None
+    if late is not None and len(wide.losses) > training.loss_steps:  # as many are too few in float32, too
+        raise Skip(f"{harm}, but in {len(late.losses)} steps it does, in {low.dtype}")
     if not wide.learned(training.constant_loss):
         raise Skip(f"{harm}, and in float32 it does not learn either")
     proof = f"{harm}; in float32 the same run goes from {wide.losses[0]:.3g} to {wide.end:.3g}."
@@ -51,6 +53,7 @@ def low_precision(
             f"{proof}",
             evidence={"underflow": low.underflow, "limit": underflow, "scale": low.scale, "float32_end": wide.end},
             fixes=_fixes(low),
+            severity="warning" if late else None,
             places=low.layers,
         )
     if rounds:
@@ -65,6 +68,7 @@ def low_precision(
                 "updates add up.",
                 "Use an optimizer that keeps a float32 copy of the weights or rounds stochastically.",
             ),
+            severity="warning" if late else None,
             places=low.layers,
         )
 

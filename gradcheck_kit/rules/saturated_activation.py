@@ -6,7 +6,7 @@ from gradcheck_kit.facts import ActivationRecord, Training
 from gradcheck_kit.rule import Bar, Finding, Skip, listed, rule
 
 
-@rule("GK105", needs=(Training,), explains=("GK101", "GK102", "GK103", "GK204", "GK205", "GK601", "GK606"))
+@rule("GK105", needs=(Training,), explains=("GK101", "GK102", "GK103", "GK204", "GK205", "GK507", "GK601", "GK606"))
 def saturated_activation(training: Training, *, share: float = 0.5) -> Iterator[Finding]:
     """Most of a bounded activation's values sit at its flat ends, where its derivative is below 5 % of its largest.
 

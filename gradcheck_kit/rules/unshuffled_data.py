@@ -7,7 +7,7 @@ from gradcheck_kit.facts import DataSummary
 from gradcheck_kit.rule import Bar, Finding, Skip, rule
 
 
-@rule("GK505", needs=(DataSummary,), explains=("GK205", "GK601", "GK603"))
+@rule("GK505", needs=(DataSummary,), explains=("GK104", "GK205", "GK601", "GK603"))
 def unshuffled_data(data: DataSummary, *, excess: float = 0.9, p: float = 1e-6) -> Iterator[Finding]:
     """The loader reads the data in its order, and its batches are of one class: they would not be so by chance.
 

@@ -11,7 +11,7 @@ MODULE_OF = {"sigmoid": "Sigmoid", "tanh": "Tanh", "softsign": "Softsign", "hard
              "hardtanh": "Hardtanh"}  # fmt: skip
 
 
-@rule("GK101", needs=(Training,), explains=("GK103", "GK104", "GK202", "GK204", "GK205", "GK601", "GK606"))
+@rule("GK101", needs=(Training,), explains=("GK103", "GK104", "GK202", "GK204", "GK205", "GK507", "GK601", "GK606"))
 def vanishing_gradient(training: Training, *, ratio: float = 1e-3) -> Iterator[Finding]:
     """The gradient that reaches the first layers is a tiny fraction of the last layers'.
 

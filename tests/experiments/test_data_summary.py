@@ -165,3 +165,13 @@ def test_says_which_batch_cannot_be_read(probe_of):
 
     with pytest.raises(ProbeError, match=r"reading batch 3 raised OSError: truncated file"):
         summarize_data(probe_of(nn.Linear(4, 2), train=DataLoader(Broken(), 8)))
+
+
+@pytest.mark.parametrize(
+    ("x", "distinct"),
+    [(torch.randn(64, 8), 16), (torch.randint(0, 9, (64, 8)).float(), None), (torch.randn(64, 4), None)],
+    ids=["real numbers", "counts", "few numbers"],
+)
+def test_counts_samples_that_differ_where_chance_makes_none_equal(probe_of, x, distinct):
+    train = DataLoader(TensorDataset(x[torch.arange(64) % 16], torch.arange(64) % 16 % 2), 8, shuffle=True)
+    assert summarize_data(probe_of(nn.Linear(x.shape[1], 2), train=train)).distinct_samples == distinct

@@ -132,3 +132,22 @@ def test_leaves_the_model_as_it_was(scale_of):
     scale_of(model, torch.rand(64, 4) * 255)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert not model._forward_pre_hooks
+
+
+@pytest.mark.parametrize(
+    ("change", "apart"),
+    [
+        (lambda x: 20 * x + 60, True),
+        (lambda x: 0.31 * x + 0.13, True),
+        (lambda x: 1.5 * x + 0.5, False),
+        (lambda x: torch.cat([20 * x[:, :1], x[:, 1:]], 1), False),
+    ],
+    ids=["raw", "pixels", "augmented", "one feature"],
+)
+def test_compares_test_data_with_training_data(probe_of, change, apart):
+    torch.manual_seed(0)
+    x, y = torch.randn(128, 4), torch.arange(128) % 2
+    train_loader, test_loader = (DataLoader(TensorDataset(x, y), 16) for x in (x, change(torch.randn(128, 4))))
+    probe = probe_of(nn.Linear(4, 2), train=train_loader, test=test_loader, loss_fn=nn.CrossEntropyLoss())
+    found = measure_input_scale(probe).apart
+    assert (found is not None) == apart

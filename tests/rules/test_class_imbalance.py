@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gradcheck_kit.facts import ClassAccuracy
@@ -23,8 +25,8 @@ def answers(*right, total=50, predicted=None):
 def test_it_names_the_class_that_is_left_out():
     (finding,) = apply(class_imbalance, labelled(1000, 900, 20), PLAIN, answers(45, 45, 0))
     assert finding.message == (
-        "Class 0 has 1,000 of 1,920 samples and class 2 20, 50 times fewer (up to 10 is balanced); of 50 test samples "
-        "of class 2 the model recognises 0 and never answers 2."
+        "Class 0 has 1,000 of 1,920 samples and class 2 20, 50 times fewer (up to 10 is balanced); of 50 samples of "
+        "class 2 the model recognises 0 and never answers 2."
     )
     assert "weight=torch.tensor([0.64, 0.711, 32])" in finding.fixes[0]
     assert [bar.value for bar in finding.profile] == [1000.0, 900.0, 20.0]
@@ -96,3 +98,15 @@ def test_it_does_not_pass_numbers_that_are_all_nan():
 
 def test_it_takes_the_ratio_as_an_option():
     assert apply(class_imbalance, labelled(1000, 900, 20), PLAIN, answers(45, 45, 0), ratio=60.0) == ()
+
+
+def test_it_looks_at_training_samples_of_a_class_that_the_test_data_has_few_of():
+    few = answers(45, 3, predicted=(100, 0))
+    few = replace(few, per_class=(ClassAccuracy(0, 45, 50), ClassAccuracy(1, 0, 5)))
+    with pytest.raises(Skip, match="none is left out for it"):
+        apply(class_imbalance, labelled(1000, 20), PLAIN, few)
+    more = replace(few, trained_per_class=(ClassAccuracy(0, 980, 980), ClassAccuracy(1, 0, 20)))
+    (finding,) = apply(class_imbalance, labelled(1000, 20), PLAIN, replace(more, trained_predicted=((0, 1000),)))
+    assert "of 25 samples of class 1 the model recognises 0" in finding.message
+    with pytest.raises(Skip, match="none is left out for it"):
+        apply(class_imbalance, labelled(1000, 20), PLAIN, replace(more, trained_predicted=((0, 990), (1, 10))))

@@ -132,3 +132,26 @@ def test_it_passes_batches_that_all_differ(workers_repeat):
 
 def test_it_does_not_pass_a_chance_that_is_not_known():
     assert judge(duplicate_batches, poisoned(data_summary())).status == "skipped"
+
+
+def few(**changes):
+    """Twelve batches of which no two are equal, of 32 samples."""
+    return batches(*range(12), **{"distinct_samples": 32, "samples": 768, "dataset_size": 1600, **changes})
+
+
+def test_it_warns_of_a_few_samples_that_come_again_and_again():
+    outcome = judge(duplicate_batches, few())
+    assert outcome.status == "warned"
+    assert outcome.findings[0].message == (
+        "The 768 samples of the first 12 batches of an epoch are 32 different ones, though the data set says that it "
+        "has 1,600 and the loader reads each once."
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"distinct_samples": None}, {"distinct_samples": 500}, {"order": "weighted"}, {"dataset_size": 200}],
+    ids=["too few numbers", "different ones", "drawn with replacement", "more than one epoch"],
+)
+def test_it_passes_samples_that_may_well_be_equal(changes):
+    assert apply(duplicate_batches, few(**changes)) == ()

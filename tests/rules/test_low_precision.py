@@ -65,9 +65,17 @@ def test_it_skips_without_proof(changes, reason):
         apply(low_precision, low(**changes), STUCK)
 
 
-def test_it_skips_a_run_that_only_needs_more_steps():
+LATE = learning_rate_response({1.0: 0.5})
+
+
+def test_it_skips_a_run_that_needs_more_steps_in_float32_as_well():
     with pytest.raises(Skip, match="in 20 steps it does, in bfloat16"):
-        apply(low_precision, low(lost_updates=0.97), STUCK, learning_rate_response({1.0: 0.5}))
+        apply(low_precision, low(lost_updates=0.97, float32_losses=falling(end=0.3, steps=120)), STUCK, LATE)
+
+
+def test_it_warns_of_a_run_that_needs_more_steps_than_float32_does():
+    (finding,) = apply(low_precision, low(lost_updates=0.97), STUCK, LATE)
+    assert finding.severity == "warning"
 
 
 def test_it_does_not_pass_poisoned_facts():
