@@ -19,6 +19,7 @@ from gradcheck_kit.target.workspace import Workspace, workspace
 BATCHES = 64  # of an epoch, one half of which is trained on
 PATIENCE = 5  # times the probe's steps
 LEARNED = 0.8  # of a constant prediction's loss: there is something that may hold, and little certainty yet
+LOOKED_AT = 8  # batches of the others on the way
 IN_A_ROW = 16  # losses whose mean says so
 
 
@@ -41,8 +42,9 @@ def look_at_held_out(probe: Probe) -> HeldOut:
         if len(batches) < 4:
             raise NotApplicable("the training data has fewer than four batches")
         work.scale_learning_rate(factor)
-        steps = _train(work, batches[::2], training.constant_loss, PATIENCE * prepared.settings.steps, probe)
-        return _compare(work, batches[::2], batches[1::2], steps, factor)
+        trained, others = batches[::2], batches[1::2]
+        steps, lowest = _train(work, trained, others, training.constant_loss, probe)
+        return HeldOut(steps, factor, lowest, *_compare(work, trained, others))
 
 
 def _factor(training: Training, response: LearningRateResponse | None, evaluation: Evaluation | None) -> float:
@@ -60,11 +62,18 @@ def _factor(training: Training, response: LearningRateResponse | None, evaluatio
     return min(trials, key=lambda trial: (abs(math.log(trial.factor)), trial.end)).factor
 
 
-def _train(work: Workspace, batches: list[Any], chance: float, limit: int, probe: Probe) -> int:
-    """Over and over through the batches, until their losses are below a share of `chance`; the steps that it took."""
+def _train(work: Workspace, batches: list[Any], others: list[Any], chance: float, probe: Probe) -> tuple[int, float]:
+    """Over and over through the batches, until their losses are below a share of `chance`.
+
+    Returns the steps that it took and the lowest loss on others, looked at after 0, 1, 2, 4, 8, ... of them.
+    """
     losses: list[float] = []
+    lowest = math.inf
+    limit = PATIENCE * probe.prepared.settings.steps
     for step in range(limit):
         probe.tick(step, limit)
+        if step & (step - 1) == 0:
+            lowest = min(lowest, _losses(work, others[:LOOKED_AT]))
         batch = batches[step % len(batches)]
         work.clear_gradients()
         loss = work.step(batch)[1]
@@ -76,21 +85,19 @@ def _train(work: Workspace, batches: list[Any], chance: float, limit: int, probe
             break
         work.backward(loss)
         work.update(batch)
-    return len(losses)
+    return len(losses), lowest
 
 
-def _compare(work: Workspace, trained: list[Any], others: list[Any], steps: int, factor: float) -> HeldOut:
-    """The losses on both halves, in the mode in which what was trained on comes out lower.
+def _compare(work: Workspace, trained: list[Any], others: list[Any]) -> tuple[float, float, int, int, int]:
+    """The losses on both halves, and the others' classes, in the mode in which what was trained on comes out lower.
 
     Running statistics may be too young for evaluation mode, and dropout makes training mode worse.
     """
     found = []
     for training_mode in (False, True):
         work.model.train(training_mode)
-        own, other = _losses(work, trained), _losses(work, others)
-        correct, commonest, samples = _classes(work, others)
-        found.append(HeldOut(steps, factor, own, other, correct, commonest, samples))
-    return min(found, key=lambda one: one.trained_on)
+        found.append((_losses(work, trained), _losses(work, others), *_classes(work, others)))
+    return min(found)
 
 
 @torch.no_grad()

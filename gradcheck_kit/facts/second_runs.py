@@ -57,15 +57,21 @@ class HeldOut:
 
     steps: int
     factor: float  # of the user's learning rate
-    trained_on: float  # mean loss over the batches that were trained on
+    lowest: float  # loss on the others on the way there, in training mode
+    trained_on: float  # mean loss over the batches that were trained on, at the end
     others: float  # over the others
     correct: int  # of the others' samples, where they are classes
     commonest: int  # how many the commonest class would get
     samples: int  # 0: no classes
 
     def says_nothing(self, constant_loss: float | None) -> bool:
-        """Whether the one half was learned, and the other is no better than a constant prediction, at p < 0.01."""
+        """Whether the one half was learned, and the other is no better than a constant prediction, at p < 0.01.
+
+        And got worse on the way: what starts far above a constant prediction and falls may yet go below it.
+        """
         if constant_loss is None or not self.trained_on < 0.9 * constant_loss or self.others < constant_loss:
+            return False
+        if not self.others - self.lowest > 0.02 * abs(constant_loss):
             return False
         return not self.samples or not (
             self.correct > self.commonest
