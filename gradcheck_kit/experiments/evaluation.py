@@ -266,7 +266,7 @@ _DRAWS = {
     "randint_like", "randperm", "multinomial", "gumbel_softmax", "rrelu", "poisson", "exponential_",
     "scaled_dot_product_attention",
 }  # fmt: skip
-_GAUSSIAN = {"randn", "randn_like", "normal", "normal_"}
+_NOISE = {"randn", "randn_like", "normal", "normal_", "rand", "rand_like"}
 
 
 class _RandomWatch(TorchFunctionMode):
@@ -288,6 +288,8 @@ class _RandomWatch(TorchFunctionMode):
         result = func(*args, **kwargs)
         if name in ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"):
             self.compared = self.compared or any(a is noise for a in args for noise, _ in self.noise)
+        if name in ("argsort", "sort", "topk"):  # what is hidden is drawn: a masked autoencoder
+            self.reparameterized |= {index for noise, index in self.noise if any(a is noise for a in args)}
         if name in ("mul", "__mul__", "__rmul__", "multiply", "mul_", "__imul__", "addcmul"):
             operands = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
             for noise, index in self.noise:
@@ -300,7 +302,7 @@ class _RandomWatch(TorchFunctionMode):
                 leaf = self.stack.leaf()
                 switched = leaf is not None and leaf.training and type(leaf).__module__.startswith("torch.nn.modules")
                 self.found.append((name.rstrip("_"), self.stack.name(), source_line(), switched))
-                if name in _GAUSSIAN and isinstance(result, Tensor):
+                if name in _NOISE and isinstance(result, Tensor):
                     self.noise.append((result, len(self.found) - 1))
         return result
 

@@ -57,6 +57,8 @@ def _factor(training: Training, response: LearningRateResponse | None, evaluatio
             raise NotApplicable("what the run has learned is worth more than a constant prediction")
         return 1.0
     trials = [trial for trial in response.trials if trial.learned(chance)] if response is not None else []
+    if not trials and response is not None and response.own.end < 0.95 * chance:
+        return 1.0
     if not trials:
         raise NotApplicable("no run learns the data, by heart or otherwise")
     return min(trials, key=lambda trial: (abs(math.log(trial.factor)), trial.end)).factor

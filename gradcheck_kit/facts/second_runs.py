@@ -211,7 +211,7 @@ class InputScale:
     listed: tuple[FeatureScale, ...]  # all, when they are few
     worst: FeatureScale
     standardized_losses: tuple[float, ...]  # of the training run again on standardised input; empty: not tried
-    # Where every feature of the test data has another scale: the one that differs most, in training and in test data.
+    # Where most features of the test data have another scale: the one that differs most, in training and in test data.
     apart: tuple[FeatureScale, FeatureScale] | None = None
 
     @property

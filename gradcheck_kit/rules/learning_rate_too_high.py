@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from statistics import median
 
-from gradcheck_kit.facts import HeldOut, LearningRateResponse, RateTrial, TimeGradients, Training
+from gradcheck_kit.facts import HeldOut, LearningRateResponse, LossTerms, RateTrial, TimeGradients, Training
 from gradcheck_kit.rule import Finding, Skip, rule
 
 SOARED = 100  # times the loss's start
@@ -14,7 +14,7 @@ CLEARLY_LOWER = 0.5  # of the user's rate: what four fifths of it does better is
 @rule(
     "GK203",
     needs=(Training,),
-    uses=(LearningRateResponse, TimeGradients, HeldOut),
+    uses=(LearningRateResponse, TimeGradients, HeldOut, LossTerms),
     explains=("GK101", "GK102", "GK104", "GK105", "GK106", "GK202", "GK205", "GK601", "GK606"),
 )
 def learning_rate_too_high(
@@ -22,6 +22,7 @@ def learning_rate_too_high(
     response: LearningRateResponse | None,
     time: TimeGradients | None,
     held_out: HeldOut | None,
+    terms: LossTerms | None,
     *,
     ratio: float = 0.1,
 ) -> Iterator[Finding]:
@@ -36,6 +37,8 @@ def learning_rate_too_high(
         raise Skip("the learning rate is the probe's own; choose one with --lr")
     if held_out is not None and held_out.says_nothing(training.constant_loss):
         raise Skip("at other rates the labels are only learned by heart (see uninformative-labels)")
+    if terms is not None and terms.untrained:
+        raise Skip("nothing trains a term of the loss, which then rises at any rate (see no-gradient)")
     if not training.long_enough:
         raise Skip(f"{training.loss_steps} steps are too few to tell; {training.at_least(10)}")
     update = _update_ratio(training)

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import LearningRateResponse, OneBatchFit, Training
+from gradcheck_kit.facts import LearningRateResponse, OneBatchFit, RateTrial, Training, mann_kendall
+from gradcheck_kit.facts.statistics import windows
 from gradcheck_kit.rule import Finding, Skip, rule
 
+SURE = -4.0  # a z-score
 USUAL = 60  # steps of a probe
 
 
@@ -33,6 +35,8 @@ def loss_not_decreasing(
         raise Skip(f"{harm}, but one batch is learned by heart: {training.loss_steps} steps may be too few to tell")
     if response is not None and response.own.learned(training.constant_loss):
         raise Skip(f"{harm}, but in {len(response.own.losses)} steps it does: probe longer with --steps")
+    if training.finite and response is not None and _falls_slowly(training, response.own):
+        raise Skip(f"{harm}, but in {len(response.own.losses)} steps it comes to {response.own.end:.3g}, if slowly")
     if not training.optimizer_given and response is not None:
         suited = [t.factor for t in response.trials if t.learned(training.constant_loss)]
         if suited and training.learning_rates:
@@ -48,3 +52,11 @@ def loss_not_decreasing(
             f"{'' if training.watched else ' (--steps 300)'}, and check that labels belong to their inputs.",
         ),
     )
+
+
+def _falls_slowly(training: Training, own: RateTrial) -> bool:
+    """Whether the run goes on falling when it is made longer, to below what it came to and a constant prediction's."""
+    chance = training.constant_loss
+    if chance is None or not mann_kendall(windows(own.losses, 64)) < SURE:
+        return False
+    return own.end < 0.98 * min(chance, training.last_loss)

@@ -63,7 +63,7 @@ def uninformative_labels(
     if any(trial.learned(training.constant_loss) for trial in response.trials):
         raise Skip(f"{harm}, but with another learning rate or more steps it falls: the labels can be learned")
     own = response.own
-    if not own.end > 0.9 * training.constant_loss or own.end > 1.5 * training.constant_loss:
+    if not own.end > 0.95 * training.constant_loss or own.end > 1.5 * training.constant_loss:
         raise Skip(f"{harm}, but in {len(own.losses)} steps it does not stay where a constant prediction is")
     rates = sum(trial.factor != 1.0 for trial in response.trials)
     yield Finding(

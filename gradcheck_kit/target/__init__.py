@@ -37,6 +37,7 @@ class Target:
     train_name: str = "train_data"  # how the user called them, for the report's header
     test_name: str = "test_data"
     file: Path | None = None  # the program that it was found in
+    notes: tuple[str, ...] = ()  # of what was found there and is not used
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,9 @@ from gradcheck_kit.target import Target
 from gradcheck_kit.target.source import Source
 
 MODEL_NAMES = ("model", "net")
+# The first argument of a step that is given no model.
+DATA_NAMES = ("x", "xs", "xb", "batch", "data", "input", "inputs", "image", "images", "imgs", "text", "tokens", "src",
+              "sample", "samples", "features", "state", "states", "self")  # fmt: skip
 BUILDER_NAMES = ("build_model", "make_model", "get_model", "create_model")
 LOSS_NAMES = ("loss_fn", "criterion", "loss_function")
 OPTIMIZER_NAMES = ("optimizer", "optim", "opt", "optimizers")
@@ -189,7 +192,16 @@ class _Reader:
             name=shown,
             train_name=train_name,
             test_name=test_name,
+            notes=self._unused_step(),
         )
+
+    def _unused_step(self) -> tuple[str, ...]:
+        """A note where the file has a training step of another form: what is judged is then not what it trains."""
+        step = self.names.get("training_step")
+        if not isinstance(step, FunctionType) or _takes_model_and_batch(step):
+            return ()
+        given = ", ".join(needed_arguments(step))
+        return (f"training_step({given}) is not used: only one that takes (model, batch) and returns the loss is",)
 
     def _first(self, names: tuple[str, ...], fits: Callable[[Any], bool]) -> Any:
         return next((self.names[name] for name in names if name in self.names and fits(self.names[name])), None)
@@ -280,8 +292,9 @@ def _yields_batches(value: Any) -> bool:
 
 
 def _takes_model_and_batch(value: Any) -> bool:
+    """Whether it is called so, whatever its author calls the model: netG, policy, flow."""
     arguments = needed_arguments(value) if isinstance(value, FunctionType) else []
-    return len(arguments) == 2 and arguments[0] in MODEL_NAMES
+    return len(arguments) == 2 and arguments[0].lower() not in DATA_NAMES
 
 
 def _may_be_model(value: Any) -> bool:

@@ -18,11 +18,13 @@ from gradcheck_kit.rule import listed
 from gradcheck_kit.target import ProbeSettings, Target
 from gradcheck_kit.target.batches import as_batches, batch_size_of, describe, first_batch, with_workers
 from gradcheck_kit.target.blame import located, shape_of, signature_of
+from gradcheck_kit.target.clipping import find_clipping
 from gradcheck_kit.target.eager import compiled_parts, eager, inside
 from gradcheck_kit.target.keep import keep_random_state, keep_state, kept_generators
 from gradcheck_kit.target.labels import check_classes, why_refused
 from gradcheck_kit.target.lazy_modules import is_lazy, materialized
 from gradcheck_kit.target.precision import find_precision
+from gradcheck_kit.target.schedulers import has_step_hooks, rates_to_train_at, scheduled
 from gradcheck_kit.target.source_lines import Program, source_lines
 from gradcheck_kit.target.synthesis import MadeUp, synthesize_data
 from gradcheck_kit.target.take_apart import refused_labels, taken_apart
@@ -35,7 +37,7 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
     model = target.model
     if not isinstance(model, nn.Module):
         raise TargetError(f"{target.name or 'the model'} is a {type(model).__name__}, not a torch.nn.Module")
-    supplied: list[str] = []
+    supplied: list[str] = list(target.notes)
     model = _look_inside(target, supplied)
     loss_fn = target.loss_fn
     loss_fn = inside(loss_fn, parallel=False) if isinstance(loss_fn, nn.Module) else loss_fn
@@ -67,8 +69,10 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
         )  # fmt: skip
         prepared = Prepared(
             target.name or type(model).__name__, model, task, train, test, optimizers, settings, device,
-            made is not None, not copyable(model, target.loss_fn, optimizers), *names, None, (),
-            made.image_side if made else None,
+            made is not None,
+            any(map(has_step_hooks, optimizers)) or not copyable(model, target.loss_fn, optimizers),
+            *names, None, (), made.image_side if made else None,
+            rates_to_train_at(optimizers), find_clipping(target.file),
         )  # fmt: skip
     with keep_random_state(), kept_generators(train, test), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -87,17 +91,21 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
         rate = settings.lr if settings.lr is not None else DEFAULT_RATES["adam"]
         supplied.append(f"no optimizer found: Adam at {rate:g} over all trainable parameters")
     if optimizers and settings.optimizer is None and settings.lr is None:
-        supplied += _schedules(optimizers)
+        supplied += _schedules(optimizers, prepared.rates)
+    if prepared.clipping is not None and prepared.optimizer_given:
+        clipped = "values" if prepared.clipping.by_value else "their norm"
+        supplied.append(
+            f"gradients are clipped, {clipped} at {prepared.clipping.limit:g}, as in line {prepared.clipping.line}"
+        )
     return replace(prepared, supplied=tuple(supplied), sources=source_lines(prepared.model, _program(target, settings)))
 
 
-def _schedules(optimizers: Sequence[Optimizer]) -> list[str]:
+def _schedules(optimizers: Sequence[Optimizer], rates: Sequence[Sequence[float]]) -> list[str]:
     """A note where a scheduler has the optimizer's rate in its hands: it leaves its mark, `initial_lr`."""
-    scheduled = [(o, g) for o in optimizers for g in o.param_groups if "initial_lr" in g]
-    if not scheduled:
+    if not scheduled(optimizers) or any(map(has_step_hooks, optimizers)):
         return []
-    rates = sorted({float(g["lr"] if o.state else max(g["lr"], g["initial_lr"])) for o, g in scheduled})
-    span = f"{rates[0]:g}" if len(rates) == 1 else f"{rates[0]:g} to {rates[-1]:g}"
+    chosen = sorted({rate for groups in rates for rate in groups})
+    span = f"{chosen[0]:g}" if len(chosen) == 1 else f"{chosen[0]:g} to {chosen[-1]:g}"
     return [f"the learning-rate scheduler is not stepped: the probe trains at {span} throughout"]
 
 

@@ -18,12 +18,14 @@ from torch.optim import Optimizer
 
 from gradcheck_kit.target import ProbeSettings
 from gradcheck_kit.target.batches import move
+from gradcheck_kit.target.clipping import Clipping
 from gradcheck_kit.target.closures import needs_closure, step
 from gradcheck_kit.target.eager import compiling_nothing, make_eager
 from gradcheck_kit.target.keep import keep_random_state, keep_state, kept_generators
 from gradcheck_kit.target.keep_settings import keep_settings
 from gradcheck_kit.target.precision import LossScale, autocast
 from gradcheck_kit.target.resizing import limit_resizing
+from gradcheck_kit.target.schedulers import keep_schedulers
 from gradcheck_kit.target.task import Task
 from gradcheck_kit.trace import SourceLine
 
@@ -50,6 +52,8 @@ class Prepared:
     batch_size: int | None
     supplied: tuple[str, ...]
     image_side: int | None = None  # of made-up images: a model that enlarges images shall leave them so
+    rates: tuple[tuple[float, ...], ...] = ()  # of the optimizers' groups, to train at; empty: as they are
+    clipping: Clipping | None = None  # that the user's loop does
     loss_supplied: bool = False  # nobody chose the loss: it is one that fits the output
     sources: tuple[SourceLine, ...] = ()  # where the user's program makes what is probed
 
@@ -74,6 +78,7 @@ class Workspace:
     device: torch.device
     scaler: LossScale | None = None  # of float16 mixed precision
     stepped: set[int] = field(default_factory=set)  # optimizers that have stepped without a closure
+    clipping: Clipping | None = None
 
     def to_device(self, batch: Any) -> Any:
         """The batch with its tensors on the device."""
@@ -136,9 +141,13 @@ class Workspace:
                 _, loss = self.step(batch)
                 if loss.requires_grad:
                     loss.backward()
+                if self.clipping is not None:
+                    self.clipping(self.parameters())
             return loss
 
         self.unscale()
+        if self.clipping is not None:
+            self.clipping(self.parameters())
         for optimizer in self.optimizers:
             if self.scaler is not None and not needs_closure(optimizer):  # GradScaler takes no closure
                 self.scaler.step(optimizer)
@@ -170,6 +179,7 @@ def workspace(prepared: Prepared, *, seed: int = 0, optimizer: Optimizer | str |
         warnings.simplefilter("ignore")
         model, loss_fn, optimizers = prepared.model, prepared.task.loss_fn, list(prepared.optimizers)
         if prepared.in_place:
+            stack.enter_context(keep_schedulers(prepared.optimizers))
             stack.enter_context(keep_state(model, loss_fn, prepared.optimizers))
         else:
             model, loss_fn, optimizers = copied(model, loss_fn, optimizers)
@@ -184,25 +194,28 @@ def workspace(prepared: Prepared, *, seed: int = 0, optimizer: Optimizer | str |
         work = Workspace(model, prepared.task.lent(loss_fn), optimizers, prepared.device)
         if prepared.settings.amp == "fp16":
             work.scaler = LossScale(prepared.device.type)
-        _configure_optimizers(work, prepared.settings, optimizer)
+        _configure_optimizers(work, prepared, optimizer)
         _train(model)
         work.clear_gradients()
         seed_everything(seed)
         yield work
 
 
-def _configure_optimizers(work: Workspace, settings: ProbeSettings, other: Optimizer | str | None) -> None:
+def _configure_optimizers(work: Workspace, prepared: Prepared, other: Optimizer | str | None) -> None:
+    settings = prepared.settings
     name = other or settings.optimizer
     if name is None and work.optimizers:
-        for optimizer in work.optimizers:
+        work.clipping = prepared.clipping
+        for place, optimizer in enumerate(work.optimizers):
             for state in optimizer.state.values():
                 for key, value in state.items():
                     if isinstance(value, Tensor) and key != "step":
                         state[key] = value.to(work.device)
-            for group in optimizer.param_groups:
-                # A warm-up scheduler that has not run yet holds the rate down; nobody will call it here.
-                if not optimizer.state and group["lr"] < group.get("initial_lr", 0.0):
-                    group["lr"] = group["initial_lr"]
+            for group, rate in zip(
+                optimizer.param_groups, prepared.rates[place] if prepared.rates else (), strict=False
+            ):
+                if "lr" in group and float(group["lr"]) != rate:
+                    group["lr"] = rate
             if settings.lr is not None:
                 for group in optimizer.param_groups:
                     group["lr"] = settings.lr

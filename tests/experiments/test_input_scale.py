@@ -141,8 +141,9 @@ def test_leaves_the_model_as_it_was(scale_of):
         (lambda x: 0.31 * x + 0.13, True),
         (lambda x: 1.5 * x + 0.5, False),
         (lambda x: torch.cat([20 * x[:, :1], x[:, 1:]], 1), False),
+        (lambda x: torch.cat([20 * x[:, :3], x[:, 3:]], 1), True),
     ],
-    ids=["raw", "pixels", "augmented", "one feature"],
+    ids=["raw", "pixels", "augmented", "one feature", "all but one"],
 )
 def test_compares_test_data_with_training_data(probe_of, change, apart):
     torch.manual_seed(0)

@@ -110,3 +110,9 @@ def test_it_looks_at_training_samples_of_a_class_that_the_test_data_has_few_of()
     assert "of 25 samples of class 1 the model recognises 0" in finding.message
     with pytest.raises(Skip, match="none is left out for it"):
         apply(class_imbalance, labelled(1000, 20), PLAIN, replace(more, trained_predicted=((0, 990), (1, 10))))
+
+
+def test_it_skips_many_classes_of_which_none_dominates():
+    letters = labelled(*(50 for _ in range(20)), 1)
+    with pytest.raises(Skip, match="as letters of a text do"):
+        apply(class_imbalance, letters, PLAIN, answers(*(45 for _ in range(20)), 0))

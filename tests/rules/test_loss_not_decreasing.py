@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from gradcheck_kit.facts import RateTrial
 from gradcheck_kit.rule import Skip
 from gradcheck_kit.rules.loss_not_decreasing import loss_not_decreasing
 from gradcheck_kit.testing import (
@@ -178,3 +180,10 @@ def test_it_skips_a_loss_whose_parts_are_trained_against_each_other():
     game = one_batch_fit(attempts=(fit_attempt(losses=flat(steps=200), accuracy=None, slope=-0.3),))
     with pytest.raises(Skip, match="trained against others"):
         apply(loss_not_decreasing, training(losses=flat()), game)
+
+
+def test_it_skips_a_run_that_falls_slowly_and_on():
+    slow = learning_rate_response({1.0: CHANCE})
+    slow = replace(slow, trials=(RateTrial(1.0, falling(CHANCE, 0.9 * CHANCE, steps=180)),))
+    with pytest.raises(Skip, match="in 180 steps it comes to .*, if slowly"):
+        apply(loss_not_decreasing, training(losses=flat()), UNFITTED, slow)

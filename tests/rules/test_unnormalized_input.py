@@ -120,5 +120,12 @@ def test_it_warns_of_test_data_that_was_not_normalised_as_training_data_was():
     assert finding.severity == "warning"
     assert finding.message == (
         "What enters 0 (Linear) of the test data has mean 60 and standard deviation 20 in feature 1, and of the "
-        "training data 0 and 1, and no feature has the same scale in both: they are not prepared in the same way."
+        "training data 0 and 1, and most features differ so: they are not prepared in the same way."
     )
+
+
+def test_it_asks_of_the_other_run_that_it_ends_lower():
+    """A policy's loss says nothing by itself: from a higher start it falls further."""
+    higher = pixels(losses=tuple(10 * loss for loss in falling(end=0.9)))
+    with pytest.raises(Skip, match="not clearly better"):
+        apply(unnormalized_input, higher, training(losses=flat(), constant_loss=None))

@@ -545,3 +545,17 @@ def test_returns_a_loader_that_can_be_read(write):
     target = load_target("a.py")
     assert isinstance(target.train_data, DataLoader)
     assert [tuple(batch.shape) for batch in target.train_data] == [(2, 4), (2, 4)]
+
+
+@pytest.mark.parametrize("argument", ["netG", "policy", "flow", "student"])
+def test_a_training_step_may_call_its_model_as_it_likes(write, argument):
+    step = f"def training_step({argument}, batch): return {argument}(batch).sum()\n"
+    assert load_target(write("a.py", NET + step)).training_step is not None
+
+
+@pytest.mark.parametrize("arguments", ["x, y", "batch, index", "model, batch, index"])
+def test_a_training_step_of_another_form_is_told(write, arguments):
+    target = load_target(write("a.py", NET + f"def training_step({arguments}): ...\n"))
+    assert target.training_step is None
+    (note,) = target.notes
+    assert note.startswith(f"training_step({arguments}) is not used")
