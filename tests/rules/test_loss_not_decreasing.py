@@ -184,6 +184,6 @@ def test_it_skips_a_loss_whose_parts_are_trained_against_each_other():
 
 def test_it_skips_a_run_that_falls_slowly_and_on():
     slow = learning_rate_response({1.0: CHANCE})
-    slow = replace(slow, trials=(RateTrial(1.0, falling(CHANCE, 0.9 * CHANCE, steps=180)),))
-    with pytest.raises(Skip, match="in 180 steps it comes to .*, if slowly"):
+    slow = replace(slow, trials=(RateTrial(1.0, falling(CHANCE, 0.93 * CHANCE, steps=180)),))
+    with pytest.raises(Skip, match=r"in 180 steps it comes to .*, if slowly"):
         apply(loss_not_decreasing, training(losses=flat()), UNFITTED, slow)
