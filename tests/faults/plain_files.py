@@ -1,21 +1,30 @@
-"""Programs in plain files, as people write them, by two who had seen nothing of the tool but its rules' names.
+"""Programs in plain files, as people write them, by three who had seen nothing of the tool but its rules' names.
 
-The causes that a fair reader accepts were written down before any scan; `plain_files/causes.json` holds them.
+The causes that a fair reader accepts were written down before any scan, in the `causes.json` of each folder. `grid_files`
+are ten healthy programs, each with faults that such programs have, and ten that look odd and are right.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from gradcheck_kit.target import Target
 from gradcheck_kit.target.load import load_target
 
-FOLDER = Path(__file__).parent / "plain_files"
-FILES = {path.stem: partial(load_target, str(path)) for path in sorted(FOLDER.glob("*.py"))}
+Make = Callable[[], Target]
 
-PLAIN_HEALTHY = {name: make for name, make in FILES.items() if name.startswith("healthy_")}
-PLAIN_BROKEN = {
-    name: (FILES[name], tuple(causes))
-    for name, causes in json.loads((FOLDER / "causes.json").read_text(encoding="utf-8")).items()
-}
+
+def _read(folder: str) -> tuple[dict[str, Make], dict[str, Make], dict[str, tuple[Make, tuple[str, ...]]]]:
+    """All files of a folder by name, the healthy ones, and the broken ones with their causes."""
+    here = Path(__file__).parent / folder
+    files: dict[str, Make] = {path.stem: partial(load_target, str(path)) for path in sorted(here.glob("*.py"))}
+    healthy = {name: make for name, make in files.items() if name.startswith("healthy_")}
+    causes = json.loads((here / "causes.json").read_text(encoding="utf-8"))
+    return files, healthy, {name: (files[name], tuple(accepted)) for name, accepted in causes.items()}
+
+
+FILES, PLAIN_HEALTHY, PLAIN_BROKEN = _read("plain_files")
+GRID_FILES, GRID_HEALTHY, GRID_BROKEN = _read("grid_files")
