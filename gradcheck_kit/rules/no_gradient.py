@@ -171,7 +171,7 @@ def _cut_off(training: Training, cut: list[ParameterRecord]) -> Iterator[Finding
         return
     layers = listed(p.layer or p.name for p in cut)
     exactly_zero = any(g is not None for p in cut for g in p.gradient_rms)
-    border = _border(training)
+    border = _border(training, cut)
     steps = len(training.recorded)
     harmless = not training.harm and _flows_around(training, cut)
     no_weight = all(not p.is_weight for p in cut)
@@ -205,11 +205,17 @@ def _count(parameters: list[ParameterRecord]) -> str:
     return f"parameter {parameters[0].name}" if len(parameters) == 1 else f"each of {len(parameters)} parameters"
 
 
-def _border(training: Training) -> str:
-    """Between which outputs the gradient is lost."""
+def _border(training: Training, cut: list[ParameterRecord]) -> str:
+    """Between which outputs the gradient is lost, looked for from the last of the layers without one on.
+
+    Outputs further on may have none for a reason of their own: of an LSTM's all but the last state may be unused.
+    """
+    orders = [p.order for p in cut if p.order is not None]
+    later = [o for o in training.outputs if orders and o.order > max(orders)]
+    end = next((o.order for o in later if any(o.gradient_rms)), math.inf)
     last_without = None
     for output in training.outputs:
-        if all(g is None or g == 0 for g in output.gradient_rms):
+        if output.order < end and not any(output.gradient_rms):
             last_without = output
     if last_without is None:
         return ""

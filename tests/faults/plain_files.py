@@ -1,7 +1,7 @@
 """Programs in plain files, as people write them, by three who had seen nothing of the tool but its rules' names.
 
-The causes that a fair reader accepts were written down before any scan, in the `causes.json` of each folder. `grid_files`
-are ten healthy programs, each with faults that such programs have, and ten that look odd and are right.
+The causes that a fair reader accepts were written down before any scan, in the `causes.json` of each folder. The files
+of the grid are ten healthy programs, with faults that such programs have, and ten that look odd and are right.
 """
 
 from __future__ import annotations

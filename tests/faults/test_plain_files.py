@@ -9,7 +9,6 @@ from plain_files import FILES, GRID_BROKEN, GRID_FILES, GRID_HEALTHY, PLAIN_BROK
 import gradcheck_kit as gk
 from gradcheck_kit import plugins
 
-
 HEALTHY = PLAIN_HEALTHY | {f"grid: {name}": make for name, make in GRID_HEALTHY.items()}
 
 
