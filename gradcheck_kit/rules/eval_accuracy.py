@@ -3,18 +3,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import Evaluation, Training, binomial_tail, middle
+from gradcheck_kit.facts import Evaluation, InputScale, Training, binomial_tail, middle
 from gradcheck_kit.rule import Bar, Finding, Skip, rule
 
 
-@rule("GK601", needs=(Evaluation,), uses=(Training,))
+@rule("GK601", needs=(Evaluation,), uses=(Training, InputScale))
 def eval_accuracy(
-    evaluation: Evaluation, training: Training | None, *, min_accuracy: float | None = None, p: float = 0.01
+    evaluation: Evaluation,
+    training: Training | None,
+    scale: InputScale | None,
+    *,
+    min_accuracy: float | None = None,
+    p: float = 0.01,
 ) -> Iterator[Finding]:
     """Accuracy on test data in evaluation mode is below `min_accuracy`, or no better than the commonest class.
 
     Outputs that are NaN in evaluation mode only are an error in any case.
     The second is judged only when the model does better than that on its training batches, which it then has learned.
+    Test data of which most features have another scale than in training is a warning whatever the accuracy, and an
+    error where that is no better.
     """
     if not evaluation.test_data_given:
         raise Skip("there is no test data")
@@ -22,6 +29,9 @@ def eval_accuracy(
         yield _nan(evaluation)
         return
     accuracy = evaluation.accuracy
+    if scale is not None and scale.apart is not None and min_accuracy is None:
+        yield _of_scales(evaluation, training, scale, p)
+        return
     if accuracy is None:
         raise Skip("accuracy is not defined for this output and target")
     total = sum(c.total for c in evaluation.per_class)
@@ -67,6 +77,31 @@ def eval_accuracy(
             "looks at self.training.",
         ),
         profile=bars,
+    )
+
+
+def _of_scales(evaluation: Evaluation, training: Training | None, scale: InputScale, p: float) -> Finding:
+    assert scale.apart is not None
+    trained, tested = scale.apart
+    where = f" in {scale.axis} {trained.index}" if scale.axis and scale.features > 1 else ""
+    every = f", and most {scale.axis}s differ so" if where else ""
+    total = sum(c.total for c in evaluation.per_class)
+    accuracy = evaluation.accuracy
+    commonest = max((c.total for c in evaluation.per_class), default=0) / total if total else 0.0
+    fails = accuracy is not None and not (training is not None and training.harm)
+    fails = fails and not _better(accuracy or 0.0, commonest, total, p)
+    reached = f" Accuracy on {total:,} test samples is {accuracy:.1%}." if accuracy is not None else ""
+    return Finding(
+        where="test data",
+        message=f"What enters {scale.layer or 'the model'} ({scale.layer_type}) of the test data has mean "
+        f"{tested.mean:.3g} and standard deviation {tested.std:.3g}{where}, and of the training data "
+        f"{trained.mean:.3g} and {trained.std:.3g}{every}: they are not prepared in the same way.{reached}",
+        evidence={"mean": trained.mean, "std": trained.std, "test_mean": tested.mean, "test_std": tested.std},
+        fixes=(
+            "Prepare test data as training data: the same transforms, with the mean and standard deviation of the "
+            "training data.",
+        ),
+        severity=None if fails else "warning",
     )
 
 

@@ -49,7 +49,8 @@ def learning_rate_too_high(
         harm, update = f"the loss went up to {training.blow_up:.2g} times its start", first
     if not harm:
         if response is not None and first is not None and not first <= ratio:
-            yield from _far_from_best(training, response, first, ratio)
+            found = [*_far_from_best(training, response, first, ratio)]
+            yield from found or _overwritten(training, response, ratio)
         return
     through_time = max((layer.ratio for layer in time.layers), default=0.0) if time is not None else 0.0
     if (training.gradient_ratio_at_start or 0.0) > 1000 or through_time > 1000:
@@ -68,7 +69,7 @@ def learning_rate_too_high(
             raise Skip(f"{harm}, but in {len(response.own.losses)} steps at the same learning rate it does")
         better = _better(response, training)
         if better is None:
-            yield from _overwritten(training, response, harm, now, ratio)
+            yield from _overwritten(training, response, ratio)
             return
         suggested = f"{rates[0] * better.factor:.2g}" if rates else f"{better.factor:g} times the present"
         yield Finding(
@@ -93,12 +94,11 @@ def learning_rate_too_high(
         )
 
 
-def _overwritten(
-    training: Training, response: LearningRateResponse, harm: str, now: str, ratio: float
-) -> Iterator[Finding]:
+def _overwritten(training: Training, response: LearningRateResponse, ratio: float) -> Iterator[Finding]:
     """A finding where the first update was larger than the weights and the loss soared, as at no smaller rate.
 
-    That none of these learns in a short trial, of batches of two say, does not make good what was overwritten.
+    That none of these learns in a short trial, of batches of two say, does not make good what was overwritten. A
+    warning where the run has learned all the same.
     """
     first, rates = training.first_update_ratio, training.learning_rates
     ceiling = 10 * max(training.first_loss, training.constant_loss or 0.0)
@@ -106,14 +106,17 @@ def _overwritten(
     if first is None or not first > 1 or not SOARED < training.blow_up < math.inf or not calm:
         return
     best = max(calm, key=lambda trial: trial.factor)
+    now = f"{rates[0]:g}" if rates else "unknown"
     suggested = f"{rates[0] * best.factor:.2g}" if rates else f"{best.factor:g} times the present"
+    came = f", and {training.harm}" if training.harm else f" before it came to {training.last_loss:.3g}"
     yield Finding(
         where="optimizer",
         message=f"The first update at learning rate {now} is {first:.1e} of the weight (median); up to {ratio:g} is "
-        f"healthy. The loss went up to {training.blow_up:.2g} times its start, and {harm}; at {suggested} it does not "
-        f"go up in {len(best.losses)} steps.",
+        f"healthy. The loss went up to {training.blow_up:.2g} times its start{came}; at {suggested} it does not go up "
+        f"in {len(best.losses)} steps.",
         evidence={"update_ratio": first, "limit": ratio, "factor": best.factor, "blow_up": training.blow_up},
         fixes=(f"Lower the learning rate from {now} to {suggested}.",),
+        severity=None if training.harm else "warning",
     )
 
 

@@ -3,21 +3,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import Evaluation, Generalization, Training, binomial_tail
+from gradcheck_kit.facts import Evaluation, Generalization, InputScale, Training, binomial_tail
 from gradcheck_kit.rule import Bar, Finding, Skip, rule
 
 SIGNIFICANT = 2.33  # a z-score: p < 0.01
 
 
-@rule("GK605", needs=(Training, Generalization), uses=(Evaluation,), explains=("GK601",), severity="warning")
+@rule("GK605", needs=(Training, Generalization), uses=(Evaluation, InputScale), explains=("GK601",), severity="warning")
 def overfitting(
-    training: Training, generalization: Generalization, evaluation: Evaluation | None, *, rise: float = 0.1
+    training: Training,
+    generalization: Generalization,
+    evaluation: Evaluation | None,
+    scale: InputScale | None,
+    *,
+    rise: float = 0.1,
 ) -> Iterator[Finding]:
     """The test loss fell and rose again by `rise` of its lowest, while the training loss went on falling.
 
     Both are tested on the same samples each time (Wilcoxon, p < 0.01). A run that goes through its data less than
     twice, or does not learn, has nothing by heart.
     """
+    if scale is not None and scale.apart is not None:
+        raise Skip("test data is prepared otherwise than training data (see eval-accuracy)")
     if not generalization.epochs >= 2:
         raise Skip(f"the run goes through its data {generalization.epochs:.2g} times, too seldom to know it by heart")
     if not generalization.steps:

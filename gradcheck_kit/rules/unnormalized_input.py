@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from gradcheck_kit.facts import FeatureScale, InputScale, RateTrial, Training
 from gradcheck_kit.rule import Bar, Finding, Severity, Skip, rule
 
-SYMPTOMS = ("GK101", "GK102", "GK104", "GK105", "GK106", "GK203", "GK205", "GK206", "GK301", "GK601", "GK605", "GK606")
+SYMPTOMS = ("GK101", "GK102", "GK104", "GK105", "GK106", "GK203", "GK205", "GK206", "GK301", "GK601", "GK606")
 
 
 @rule("GK501", needs=(InputScale, Training), explains=SYMPTOMS)
@@ -14,14 +14,10 @@ def unnormalized_input(scale: InputScale, training: Training, *, gain: float = 0
     """What enters the first layer is far from mean 0 and standard deviation 1, and standardising it helps.
 
     An error where the run does not learn and the same run on standardised input does; a warning where it learns and
-    the other ends at `gain` times its loss or less. Without that proof a scale is no fault. A warning, too, where most
-    features of the test data have another scale than in training.
+    the other ends at `gain` times its loss or less. Without that proof a scale is no fault.
     """
     if training.synthetic:
         raise Skip("the data is made up")
-    if scale.apart is not None:
-        yield _of_test_data(scale, *scale.apart)
-        return
     if not scale.odd:
         return
     harm = training.harm
@@ -39,23 +35,6 @@ def unnormalized_input(scale: InputScale, training: Training, *, gain: float = 0
         f"and {why}; on standardised input the same run goes from {again.losses[0]:.3g} to {again.end:.3g}",
         {"end": training.last_loss, "standardized_end": again.end, "limit": gain},
         None if harm else "warning",
-    )
-
-
-def _of_test_data(scale: InputScale, trained: FeatureScale, tested: FeatureScale) -> Finding:
-    where = f" in {scale.axis} {trained.index}" if scale.axis and scale.features > 1 else ""
-    every = f", and most {scale.axis}s differ so" if where else ""
-    return Finding(
-        where=scale.layer or "model",
-        message=f"What enters {scale.layer or 'the model'} ({scale.layer_type}) of the test data has mean "
-        f"{tested.mean:.3g} and standard deviation {tested.std:.3g}{where}, and of the training data "
-        f"{trained.mean:.3g} and {trained.std:.3g}{every}: they are not prepared in the same way.",
-        evidence={"mean": trained.mean, "std": trained.std, "test_mean": tested.mean, "test_std": tested.std},
-        fixes=(
-            "Prepare test data as training data: the same transforms, with the mean and standard deviation of the "
-            "training data.",
-        ),
-        severity="warning",
     )
 
 

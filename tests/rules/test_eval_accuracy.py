@@ -7,7 +7,7 @@ import pytest
 from gradcheck_kit.facts import ClassAccuracy
 from gradcheck_kit.rule import Skip
 from gradcheck_kit.rules.eval_accuracy import eval_accuracy
-from gradcheck_kit.testing import apply, evaluation, judge, poisoned, training
+from gradcheck_kit.testing import apply, evaluation, feature_scale, input_scale, judge, poisoned, training
 
 
 def counted(*classes):
@@ -114,4 +114,29 @@ def test_it_takes_the_level_of_significance_as_an_option():
 def test_it_finds_outputs_that_are_nan_in_evaluation_only():
     (finding,) = apply(eval_accuracy, evaluation(nan_samples=5), training())
     assert finding.message.startswith("In evaluation mode the output for 5 of 500 test samples is NaN")
+    assert finding.severity is None
+
+
+# ---- test data that is prepared otherwise ----
+
+APART = input_scale(
+    layer_type="Linear",
+    axis="feature",
+    features=4,
+    apart=(feature_scale(index=1, mean=0.0, std=1.0), feature_scale(index=1, mean=60.0, std=20.0)),
+)
+
+
+def test_it_warns_of_test_data_that_was_not_normalised_as_training_data_was():
+    (finding,) = apply(eval_accuracy, evaluation(), training(), APART)
+    assert finding.severity == "warning"
+    assert finding.message == (
+        "What enters 0 (Linear) of the test data has mean 60 and standard deviation 20 in feature 1, and of the "
+        "training data 0 and 1, and most features differ so: they are not prepared in the same way. Accuracy on 500 "
+        "test samples is 90.0%."
+    )
+
+
+def test_it_fails_such_data_where_accuracy_is_that_of_a_guess():
+    (finding,) = apply(eval_accuracy, CHANCE, training(), APART)
     assert finding.severity is None

@@ -201,3 +201,10 @@ def test_it_skips_a_run_that_learns_at_this_rate_once_log_is_kept_from_zero():
 def test_it_passes_a_loss_that_soared_and_came_back_far_below_a_constant_prediction():
     run = diverging(update=0.2, losses=(2.3, 90.0, *falling(end=0.1)))
     assert apply(learning_rate_too_high, run, learning_rate_response({0.01: 1.8, 1.0: 0.1})) == ()
+
+
+def test_it_warns_of_one_that_soared_a_hundredfold_after_an_update_larger_than_the_weights():
+    run = diverging(update=0.2, losses=(2.3, 2300.0, *falling(end=0.1)))
+    (finding,) = apply(learning_rate_too_high, run, learning_rate_response({0.01: 1.8, 1.0: 0.1}))
+    assert finding.severity == "warning"
+    assert "The loss went up to 1e+03 times its start before it came to 0." in finding.message

@@ -114,16 +114,6 @@ def test_it_takes_the_gain_as_an_option():
     assert apply(unnormalized_input, *facts, gain=0.9)
 
 
-def test_it_warns_of_test_data_that_was_not_normalised_as_training_data_was():
-    apart = (feature_scale(index=1, mean=0.0, std=1.0), feature_scale(index=1, mean=60.0, std=20.0))
-    (finding,) = apply(unnormalized_input, table(feature_scale(), feature_scale(index=1), apart=apart), training())
-    assert finding.severity == "warning"
-    assert finding.message == (
-        "What enters 0 (Linear) of the test data has mean 60 and standard deviation 20 in feature 1, and of the "
-        "training data 0 and 1, and most features differ so: they are not prepared in the same way."
-    )
-
-
 def test_it_asks_of_the_other_run_that_it_ends_lower():
     """A policy's loss says nothing by itself: from a higher start it falls further."""
     higher = pixels(losses=tuple(10 * loss for loss in falling(end=0.9)))
