@@ -35,6 +35,9 @@ def unnormalized_target(scale: TargetScale, training: Training) -> Iterator[Find
     if not again.learned(scale.standardized_constant_loss):
         raise Skip(f"{numbers}, and the same run on standardised targets does not learn either")
     chance = scale.standardized_constant_loss
+    # A loss that goes below zero has no scale: of counts, Poisson's is without a floor once they are standardised.
+    if not harm and min((*training.losses, *again.losses)) < 0:
+        raise Skip(f"{numbers}, and the loss becomes negative, so that how far it fell says nothing")
     if not harm and not (chance is not None and again.end < FAR_BELOW * chance):
         raise Skip(f"{numbers}, and the same run on standardised targets is not far below a constant prediction either")
     came = harm or (

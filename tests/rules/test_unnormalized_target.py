@@ -102,3 +102,8 @@ def test_it_names_the_part_of_a_batch_that_is_off():
     assert finding.message.startswith("What the loss takes of the batch, batch[1]['age'], has mean 3e+05")
     assert "with it standardised the same run goes from 1.02" in finding.message
     assert finding.fixes[0].startswith("Standardise it where the data is read, y = (y - 3e+05) / 8e+04")
+
+
+def test_it_skips_a_loss_that_has_no_floor():
+    with pytest.raises(Skip, match="the loss becomes negative"):
+        apply(unnormalized_target, prices(standardized_losses=falling(1.0, -3.0)), STILL_ABOVE)
