@@ -9,7 +9,7 @@ from gradcheck_kit.rule import Finding, Skip, rule
 NORMS = ("layer_norm", "group_norm", "instance_norm")
 
 
-@rule("GK407", needs=(InputUse,), uses=(Training,), explains=("GK103", "GK205", "GK601", "GK606"))
+@rule("GK407", needs=(InputUse,), uses=(Training,), explains=("GK103", "GK104", "GK205", "GK601", "GK606"))
 def input_ignored(use: InputUse, training: Training | None) -> Iterator[Finding]:
     """The output is the same to the last bit whatever the input is, or what was learned makes nothing of it.
 
