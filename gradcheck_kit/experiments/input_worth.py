@@ -66,11 +66,21 @@ def _with_losses(probe: Probe, work: Workspace, used: InputUse) -> InputUse:
                     outputs.append(task.forward(work.model, one))
                 if not index and not _belongs(task, outputs[0], batch):
                     return used
+                if not _alike(task.prediction(outputs[0]), task.prediction(outputs[1])):
+                    # Where the loss is the same all the same, it compares samples with each other, in any order.
+                    return used
                 own.append(float(task.loss(outputs[0], batch)))
                 others.append(float(task.loss(outputs[1], batch)))
     except Exception:  # noqa: BLE001  # a batch of one piece, or a loss that wants its gradient
         return used
     return replace(used, own_losses=tuple(own), others_losses=tuple(others))
+
+
+def _alike(one: Tensor | None, other: Tensor | None) -> bool:
+    """Whether two predictions differ by less than a tenth of their size."""
+    if one is None or other is None or one.shape != other.shape:
+        return False
+    return float((one - other).abs().square().sum()) < 1e-2 * float(one.abs().square().sum())
 
 
 def _belongs(task: Task, output: Any, batch: Any) -> bool:

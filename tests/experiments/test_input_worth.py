@@ -60,12 +60,27 @@ def test_a_divergence_that_outweighs_the_data_leaves_one_answer(use_of):
 
 
 def test_a_usual_one_leaves_an_answer_for_each_input(use_of):
-    found = use_of(step(0.1))
-    assert found.own_losses
-    assert not found.worthless
+    assert not use_of(step(0.1)).worthless
 
 
 def test_losses_that_do_not_ask_whose_output_it_is_are_left_alone(use_of):
     """An embedding of samples that is to be spread out."""
     found = use_of(lambda model, batch: -model(batch[0]).std(0).clamp(max=1).mean(), make=lambda: nn.Linear(16, 4))
     assert found.own_losses == ()
+
+
+def test_similarities_between_samples_are_left_alone(use_of):
+    """Whatever the order of the batch, its similarities are in the same order."""
+
+    class Similar(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encode = nn.Linear(16, 4)
+
+        def forward(self, x):
+            return self.encode(x) @ x[:, :4].T
+
+    def training_step(model, batch):
+        return F.cross_entropy(model(batch[0]), torch.arange(len(batch[0])))
+
+    assert not use_of(training_step, make=Similar).worthless

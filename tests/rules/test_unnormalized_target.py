@@ -106,4 +106,8 @@ def test_it_names_the_part_of_a_batch_that_is_off():
 
 def test_it_skips_a_loss_that_has_no_floor():
     with pytest.raises(Skip, match="the loss becomes negative"):
-        apply(unnormalized_target, prices(standardized_losses=tuple(loss - 0.5 for loss in falling(1.0, 0.05))), STILL_ABOVE)
+        apply(
+            unnormalized_target,
+            prices(standardized_losses=tuple(loss - 0.5 for loss in falling(1.0, 0.05))),
+            STILL_ABOVE,
+        )
