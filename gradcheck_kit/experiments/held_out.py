@@ -14,9 +14,12 @@ import torch
 
 from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.facts import Evaluation, HeldOut, LearningRateResponse, Training
+from gradcheck_kit.target.task import tensors
 from gradcheck_kit.target.workspace import Workspace, workspace
 
 BATCHES = 64  # of an epoch, one half of which is trained on
+FEWEST = 4
+NUMBERS = 2**26  # in all of them, beyond which no further batch is kept
 PATIENCE = 5  # times the probe's steps
 LEARNED = 0.8  # of a constant prediction's loss: there is something that may hold, and little certainty yet
 LOOKED_AT = 8  # batches of the others on the way
@@ -38,13 +41,30 @@ def look_at_held_out(probe: Probe) -> HeldOut:
         raise NotApplicable("left out by --quick")
     factor = _factor(training, probe.facts.get(LearningRateResponse), probe.facts.get(Evaluation))
     with workspace(prepared, seed=prepared.settings.seed) as work:
-        batches = [work.to_device(batch) for batch in itertools.islice(prepared.train, BATCHES)]
-        if len(batches) < 4:
-            raise NotApplicable("the training data has fewer than four batches")
+        batches = _read(prepared.train, work)
         work.scale_learning_rate(factor)
         trained, others = batches[::2], batches[1::2]
-        steps, lowest = _train(work, trained, others, training.constant_loss, probe)
-        return HeldOut(steps, factor, lowest, *_compare(work, trained, others))
+        try:
+            steps, lowest = _train(work, trained, others, training.constant_loss, probe)
+            return HeldOut(steps, factor, lowest, *_compare(work, trained, others))
+        except NotApplicable:
+            raise
+        except Exception as error:  # a loss that differentiates by itself cannot be evaluated without gradients
+            raise NotApplicable("the loss cannot be evaluated on other batches") from error
+
+
+def _read(train: Any, work: Workspace) -> list[Any]:
+    """The first batches of an epoch, fewer of large ones, all at once: they are gone through again and again."""
+    batches: list[Any] = []
+    numbers = 0
+    for batch in itertools.islice(train, BATCHES):
+        batches.append(work.to_device(batch))
+        numbers += sum(t.numel() for t in tensors(batch))
+        if len(batches) >= FEWEST and numbers > NUMBERS:
+            break
+    if len(batches) < FEWEST:
+        raise NotApplicable("the training data has fewer than four batches")
+    return batches
 
 
 def _factor(training: Training, response: LearningRateResponse | None, evaluation: Evaluation | None) -> float:

@@ -70,7 +70,10 @@ def look_at_loss_terms(probe: Probe) -> LossTerms:
             for parameter in work.parameters():
                 if parameter.requires_grad and parameter.is_floating_point():
                     parameter.add_(0.1 * (parameter.abs().mean() + 0.01) * torch.randn_like(parameter))
-        moved, *_ = _pass(work, batch, prepared.settings.seed)
+        try:
+            moved, *_ = _pass(work, batch, prepared.settings.seed)
+        except Exception as error:  # with weights that the user never had
+            raise NotApplicable("the loss cannot be taken with other weights") from error
         if not len(first) == len(again) == len(moved):
             raise NotApplicable("the loss takes another way in every step")
         return LossTerms(
