@@ -68,12 +68,22 @@ def prepare(target: Target, settings: ProbeSettings) -> Prepared:
             training_step=target.training_step, precision=find_precision(settings.amp, device, model),
         )  # fmt: skip
         prepared = Prepared(
-            target.name or type(model).__name__, model, task, train, test, optimizers, settings, device,
-            made is not None,
-            any(map(has_step_hooks, optimizers)) or not copyable(model, target.loss_fn, optimizers),
-            *names, None, (), made.image_side if made else None,
-            rates_to_train_at(optimizers), find_clipping(target.file),
-        )  # fmt: skip
+            name=target.name or type(model).__name__,
+            model=model,
+            task=task,
+            train=train,
+            test=test,
+            optimizers=optimizers,
+            settings=settings,
+            device=device,
+            synthetic=made is not None,
+            in_place=any(map(has_step_hooks, optimizers)) or not copyable(model, target.loss_fn, optimizers),
+            data=names[0],
+            test_data=names[1],
+            image_side=made.image_side if made else None,
+            rates=rates_to_train_at(optimizers),
+            clipping=find_clipping(target.file),
+        )
     with keep_random_state(), kept_generators(train, test), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         seed_everything(settings.seed)  # an iterated DataLoader draws from the global generator

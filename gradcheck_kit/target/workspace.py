@@ -33,7 +33,7 @@ OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.o
 DEFAULT_RATES = {"sgd": 0.01, "adam": 1e-3, "adamw": 1e-3}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
     """Everything an experiment needs, still the user's own objects: work on it through `workspace`."""
 
@@ -49,8 +49,8 @@ class Prepared:
     in_place: bool  # a copy would not be what the loss refers to, or cannot be made
     data: str
     test_data: str
-    batch_size: int | None
-    supplied: tuple[str, ...]
+    batch_size: int | None = None
+    supplied: tuple[str, ...] = ()  # notes on what the target lacked and the probe put in its place
     image_side: int | None = None  # of made-up images: a model that enlarges images shall leave them so
     rates: tuple[tuple[float, ...], ...] = ()  # of the optimizers' groups, to train at; empty: as they are
     clipping: Clipping | None = None  # that the user's loop does
