@@ -27,7 +27,8 @@ from gradcheck_kit.experiments.operations import calls_of, first_operation
 from gradcheck_kit.facts import BatchMixing, MixingOperation
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.layers import takes_hooks
-from gradcheck_kit.target.task import Task, tensors
+from gradcheck_kit.target.outputs import tensors
+from gradcheck_kit.target.task import Task
 from gradcheck_kit.target.workspace import Workspace, workspace
 
 SAMPLES = 11  # a prime that no layer is wide by: a dimension of this size is the batch

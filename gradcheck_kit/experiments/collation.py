@@ -18,7 +18,8 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, IterableDataset
 
 from gradcheck_kit.experiments import NotApplicable
-from gradcheck_kit.target.task import Task, tensors
+from gradcheck_kit.target.outputs import tensors
+from gradcheck_kit.target.task import Task
 from gradcheck_kit.target.workspace import seed_everything
 
 FEWEST = 4

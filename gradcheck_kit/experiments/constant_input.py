@@ -18,7 +18,8 @@ from gradcheck_kit.experiments import Probe
 from gradcheck_kit.facts import ConstantInput
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.layers import takes_hooks
-from gradcheck_kit.target.task import Task, tensors
+from gradcheck_kit.target.outputs import tensors
+from gradcheck_kit.target.task import Task
 from gradcheck_kit.target.workspace import workspace
 
 FEWEST = 8  # samples

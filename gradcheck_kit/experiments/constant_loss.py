@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradcheck_kit.target.task import class_dimension
+from gradcheck_kit.target.classes import class_dimension
 from gradcheck_kit.target.workspace import Workspace
 
 

@@ -29,7 +29,8 @@ from gradcheck_kit.facts import BadValues, ConstantInput, DataSummary, TensorSum
 from gradcheck_kit.target.batches import Remembered, batch_size_of
 from gradcheck_kit.target.blame import located
 from gradcheck_kit.target.keep import keep_random_state, kept_generators
-from gradcheck_kit.target.task import Task, tensors
+from gradcheck_kit.target.outputs import tensors
+from gradcheck_kit.target.task import Task
 from gradcheck_kit.target.workspace import seed_everything
 
 BATCHES = 12

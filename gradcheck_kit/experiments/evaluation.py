@@ -22,7 +22,7 @@ from gradcheck_kit.observe.statistics import measurable
 from gradcheck_kit.target.batches import batch_size_of, endless
 from gradcheck_kit.target.blame import located
 from gradcheck_kit.target.layers import takes_hooks
-from gradcheck_kit.target.task import tensors
+from gradcheck_kit.target.outputs import tensors
 from gradcheck_kit.target.workspace import Workspace, workspace
 
 RARE = 10  # times fewer samples than the commonest class has

@@ -17,7 +17,8 @@ from gradcheck_kit.experiments.batch_mixing import in_evaluation_mode
 from gradcheck_kit.experiments.operations import calls_of, first_operation
 from gradcheck_kit.facts import FutureMixing, MixingOperation
 from gradcheck_kit.target.batches import endless
-from gradcheck_kit.target.task import Task, tensors
+from gradcheck_kit.target.outputs import tensors
+from gradcheck_kit.target.task import Task
 from gradcheck_kit.target.workspace import Workspace, workspace
 
 SHORTEST = 4

@@ -14,7 +14,7 @@ import torch
 
 from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.facts import Evaluation, HeldOut, LearningRateResponse, Training
-from gradcheck_kit.target.task import tensors
+from gradcheck_kit.target.outputs import tensors
 from gradcheck_kit.target.workspace import Workspace, workspace
 
 BATCHES = 64  # of an epoch, one half of which is trained on

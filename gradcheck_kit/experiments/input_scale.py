@@ -21,7 +21,7 @@ from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.experiments.second_run import losses_of_run
 from gradcheck_kit.facts import FeatureScale, InputScale, Training
 from gradcheck_kit.observe.statistics import measurable
-from gradcheck_kit.target.task import tensors
+from gradcheck_kit.target.outputs import tensors
 from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
 
 BATCHES = 2

@@ -23,7 +23,7 @@ from gradcheck_kit.experiments.input_worth import with_worth
 from gradcheck_kit.experiments.operations import Call, aligned, calls_of
 from gradcheck_kit.facts import InputUse, MixingOperation
 from gradcheck_kit.target.batches import endless
-from gradcheck_kit.target.task import tensors
+from gradcheck_kit.target.outputs import tensors
 from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
 
 # Times the input's own spread: units that are dead or saturated on the data need not be so far from it.

@@ -16,7 +16,8 @@ from gradcheck_kit.experiments.second_run import losses_of_run
 from gradcheck_kit.facts import InputUse, Training, mann_kendall
 from gradcheck_kit.facts.statistics import windows
 from gradcheck_kit.target.batches import endless
-from gradcheck_kit.target.task import Task, tensors
+from gradcheck_kit.target.outputs import tensors
+from gradcheck_kit.target.task import Task
 from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
 
 BATCHES = 8

@@ -24,7 +24,7 @@ from gradcheck_kit.observe.names import named_modules
 from gradcheck_kit.observe.products import CONVOLUTION, MATRIX, Product, Products, bare_parameters, products_of
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.layers import takes_hooks
-from gradcheck_kit.target.task import prediction_of, tensors
+from gradcheck_kit.target.outputs import prediction_of, tensors
 from gradcheck_kit.target.workspace import Workspace, workspace
 
 # A ReLU may be on one side for all samples of the data: far from them it is not.

@@ -23,7 +23,7 @@ from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.facts import LossInput, LossInputs
 from gradcheck_kit.observe.module_stack import ModuleStack
 from gradcheck_kit.target.batches import endless
-from gradcheck_kit.target.task import tensors
+from gradcheck_kit.target.outputs import tensors
 from gradcheck_kit.target.workspace import Workspace, workspace
 
 _TORCH = str(Path(torch.__file__).parent)

@@ -14,7 +14,7 @@ from gradcheck_kit.observe.module_stack import recomputing
 from gradcheck_kit.observe.statistics import measurable
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.layers import takes_hooks
-from gradcheck_kit.target.task import tensors
+from gradcheck_kit.target.outputs import tensors
 from gradcheck_kit.target.workspace import Prepared, Workspace, workspace
 
 

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradcheck_kit.facts import MixingOperation
 from gradcheck_kit.observe.module_stack import ModuleStack, source_line
-from gradcheck_kit.target.task import tensors
+from gradcheck_kit.target.outputs import tensors
 
 MOST_ELEMENTS = 20_000_000  # kept of one pass: what comes after them is not told apart
 

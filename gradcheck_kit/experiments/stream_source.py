@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_convert
 
-from gradcheck_kit.target.task import tensors
+from gradcheck_kit.target.outputs import tensors
 
 # What code that makes different batches names: it draws random numbers, or reads on in a file.
 DRAWS = frozenset({"normal", "normal_", "uniform", "uniform_", "choice", "choices", "shuffle", "permutation", "sample",

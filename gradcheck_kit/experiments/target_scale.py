@@ -22,7 +22,7 @@ from gradcheck_kit.experiments.input_scale import standardizing_input
 from gradcheck_kit.experiments.second_run import PATIENCE, losses_of_run
 from gradcheck_kit.facts import InputScale, RateTrial, TargetScale, Training
 from gradcheck_kit.target.keep import keep_random_state, kept_generators
-from gradcheck_kit.target.task import tensors
+from gradcheck_kit.target.outputs import tensors
 from gradcheck_kit.target.workspace import seed_everything, workspace
 
 BATCHES = 8

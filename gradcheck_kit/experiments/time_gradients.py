@@ -23,7 +23,7 @@ from gradcheck_kit.observe.names import named_modules
 from gradcheck_kit.observe.statistics import measurable
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.layers import takes_hooks
-from gradcheck_kit.target.task import tensors
+from gradcheck_kit.target.outputs import tensors
 from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
 
 SHORTEST = 8  # steps: over fewer nothing vanishes that the layer itself does not show

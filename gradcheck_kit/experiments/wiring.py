@@ -19,7 +19,7 @@ from gradcheck_kit.observe.statistics import TINY, as_dense, norms, read
 from gradcheck_kit.observe.unregistered import bare_tensors, unregistered_modules
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.layers import layer_of
-from gradcheck_kit.target.task import tensors
+from gradcheck_kit.target.outputs import tensors
 from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
 
 MOST_PERTURBED = 16  # layers without a gradient whose influence on the loss is tried

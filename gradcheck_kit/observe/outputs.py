@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from gradcheck_kit.observe.names import named_modules
 from gradcheck_kit.observe.statistics import LARGE, SMALL, measurable, sample
 from gradcheck_kit.target.layers import is_machinery
-from gradcheck_kit.target.task import tensors
+from gradcheck_kit.target.outputs import tensors
 
 
 def sites(model: nn.Module) -> list[tuple[str, nn.Module]]:

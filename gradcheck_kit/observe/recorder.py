@@ -21,7 +21,7 @@ from gradcheck_kit.observe.statistics import ABSENT, read
 from gradcheck_kit.target.batches import batch_size_of
 from gradcheck_kit.target.eager import compiling_nothing
 from gradcheck_kit.target.layers import layer_of
-from gradcheck_kit.target.task import prediction_of
+from gradcheck_kit.target.outputs import prediction_of
 
 NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm", "LocalResponseNorm")
 

@@ -16,7 +16,7 @@ from gradcheck_kit.errors import DataError, UsageError
 from gradcheck_kit.target import ProbeSettings
 from gradcheck_kit.target.blame import located
 from gradcheck_kit.target.fields import has_fields, with_fields
-from gradcheck_kit.target.task import tensors
+from gradcheck_kit.target.outputs import tensors
 
 
 def as_batches(data: Any, name: str, settings: ProbeSettings, *, shuffle: bool) -> Iterable[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from gradcheck_kit.target.task import tensors
+from gradcheck_kit.target.outputs import tensors
 
 
 def shape_of(value: Any) -> str:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from gradcheck_kit.errors import ProbeError
 from gradcheck_kit.target.keep import keep_state
+from gradcheck_kit.target.outputs import own_loss
 from gradcheck_kit.target.resizing import limit_resizing
-from gradcheck_kit.target.task import own_loss
 from gradcheck_kit.target.trial import Failure, Trial
 from gradcheck_kit.target.workspace import copyable
 

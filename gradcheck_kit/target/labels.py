@@ -13,7 +13,8 @@ from torch.utils import _pytree as pytree
 
 from gradcheck_kit.errors import LabelError
 from gradcheck_kit.target.blame import located, shape_of
-from gradcheck_kit.target.task import Task, prediction_of
+from gradcheck_kit.target.outputs import prediction_of
+from gradcheck_kit.target.task import Task
 
 
 def check_classes(task: Task, output: Any, batch: Any) -> None:

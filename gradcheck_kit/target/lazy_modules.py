@@ -12,7 +12,8 @@ from torch import nn
 
 from gradcheck_kit.target import Target
 from gradcheck_kit.target.batches import move
-from gradcheck_kit.target.task import Form, Task, find_form
+from gradcheck_kit.target.forms import Form, find_form
+from gradcheck_kit.target.task import Task
 from gradcheck_kit.target.workspace import copied
 
 

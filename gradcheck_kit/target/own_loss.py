@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gradcheck_kit.errors import GradcheckKitError
 from gradcheck_kit.target.conventions import stated, vocabulary
 from gradcheck_kit.target.keep import keep_state
-from gradcheck_kit.target.task import own_loss, prediction_of
+from gradcheck_kit.target.outputs import own_loss, prediction_of
 from gradcheck_kit.target.trial import isolated
 
 MOST_TRIED = 48  # combinations of labels

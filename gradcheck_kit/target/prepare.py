@@ -20,6 +20,7 @@ from gradcheck_kit.target.batches import as_batches, batch_size_of, describe, fi
 from gradcheck_kit.target.blame import located, shape_of, signature_of
 from gradcheck_kit.target.clipping import find_clipping
 from gradcheck_kit.target.eager import compiled_parts, eager, inside
+from gradcheck_kit.target.forms import Form, find_form
 from gradcheck_kit.target.keep import keep_random_state, keep_state, kept_generators
 from gradcheck_kit.target.labels import check_classes, why_refused
 from gradcheck_kit.target.lazy_modules import is_lazy, materialized
@@ -28,7 +29,7 @@ from gradcheck_kit.target.schedulers import has_step_hooks, rates_to_train_at, s
 from gradcheck_kit.target.source_lines import Program, source_lines
 from gradcheck_kit.target.synthesis import MadeUp, synthesize_data
 from gradcheck_kit.target.take_apart import refused_labels, taken_apart
-from gradcheck_kit.target.task import Form, Task, find_form, find_loss
+from gradcheck_kit.target.task import Task, find_loss
 from gradcheck_kit.target.workspace import DEFAULT_RATES, Prepared, copyable, seed_everything, workspace
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradcheck_kit.target.task import auxiliary_outputs, infer_loss, prediction_of, tensors
+from gradcheck_kit.target.infer_loss import infer_loss
+from gradcheck_kit.target.outputs import auxiliary_outputs, prediction_of, tensors
 
 MOST = 16  # outputs that are looked at
 

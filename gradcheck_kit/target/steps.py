@@ -15,7 +15,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from gradcheck_kit.target.task import Form, Step, own_loss, tensors
+from gradcheck_kit.target.forms import Form
+from gradcheck_kit.target.outputs import own_loss, tensors
+from gradcheck_kit.target.task import Step
 
 _ABSENT = object()
 

@@ -17,12 +17,13 @@ from gradcheck_kit.rule import listed
 from gradcheck_kit.target import ProbeSettings, Target
 from gradcheck_kit.target.detection import IMAGES, find_scenes
 from gradcheck_kit.target.flow import looks_like_flow, made_up_flow
+from gradcheck_kit.target.forms import Form
 from gradcheck_kit.target.inputs import call_model, described, synthesize_inputs
 from gradcheck_kit.target.keep import keep_state
+from gradcheck_kit.target.outputs import prediction_of, tensors
 from gradcheck_kit.target.own_loss import find_labels
 from gradcheck_kit.target.resizing import describe_limit
 from gradcheck_kit.target.several_outputs import SummedLoss, further_outputs
-from gradcheck_kit.target.task import Form, prediction_of, tensors
 from gradcheck_kit.target.workspace import copyable
 
 SAMPLES = 32  # in a batch, unless they are large

@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from gradcheck_kit.errors import LabelError
+from gradcheck_kit.target.forms import TARGET_KEYS
 from gradcheck_kit.target.keep import keep_random_state, kept_generators
 from gradcheck_kit.target.labels import check_classes, why_refused
+from gradcheck_kit.target.outputs import own_loss, prediction_of, tensors
 from gradcheck_kit.target.precision import autocast
 from gradcheck_kit.target.provenance import Provenance
 from gradcheck_kit.target.steps import StepForm, StepLoss, answering, unpacked
-from gradcheck_kit.target.task import TARGET_KEYS, Task, own_loss, prediction_of, tensors
+from gradcheck_kit.target.task import Task
 from gradcheck_kit.target.workspace import Prepared, seed_everything, workspace
 
 

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 import gradcheck_kit as gk
 from gradcheck_kit.errors import ProbeError
 from gradcheck_kit.target import ProbeSettings, Target
+from gradcheck_kit.target.outputs import own_loss
 from gradcheck_kit.target.prepare import prepare
-from gradcheck_kit.target.task import own_loss
 
 
 @dataclass

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from gradcheck_kit.errors import DataError, ProbeError
 from gradcheck_kit.target import ProbeSettings, Target
+from gradcheck_kit.target.infer_loss import infer_loss
 from gradcheck_kit.target.prepare import prepare
-from gradcheck_kit.target.task import infer_loss
 
 X, Y, W = torch.randn(8, 6), torch.randint(0, 3, (8,)), torch.rand(8)
 
