@@ -12,15 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.experiments.forward_pass import look_at_modules
 from gradcheck_kit.experiments.second_run import PATIENCE, losses_of_run
 from gradcheck_kit.facts import ActivationGrowth, LayerOutput, RateTrial, Training
 from gradcheck_kit.observe.names import named_modules
 from gradcheck_kit.observe.outputs import first_float
-from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.layers import takes_hooks
 from gradcheck_kit.target.workspace import Workspace, workspace
 
@@ -63,29 +62,18 @@ def _outputs(work: Workspace, probe: Probe) -> tuple[tuple[LayerOutput, ...], fl
     layers: dict[str, LayerOutput] = {}
     largest: tuple[float, str] = (0.0, "")
 
-    def hook_for(name: str) -> Any:
-        def hook(module: nn.Module, _args: Any, output: Any) -> None:
-            nonlocal largest
-            value = first_float(output)
-            if value is None or value.is_complex() or not value.numel():
-                return
-            rms = float(value.detach().double().square().mean().sqrt())
-            if isinstance(module, LAYERS):
-                layers.setdefault(name, LayerOutput(name, type(module).__name__, rms))
-            if not rms <= largest[0] and not math.isnan(largest[0]):
-                largest = (rms, name)
+    def look(name: str, module: nn.Module, _args: Any, output: Any) -> None:
+        nonlocal largest
+        value = first_float(output)
+        if value is None or value.is_complex() or not value.numel():
+            return
+        rms = float(value.detach().double().square().mean().sqrt())
+        if isinstance(module, LAYERS):
+            layers.setdefault(name, LayerOutput(name, type(module).__name__, rms))
+        if not rms <= largest[0] and not math.isnan(largest[0]):
+            largest = (rms, name)
 
-        return hook
-
-    handles = [m.register_forward_hook(hook_for(n)) for n, m in named_modules(work.model) if n and takes_hooks(m)]
-    try:
-        with torch.no_grad():
-            work.task.forward(work.model, work.to_device(next(endless(probe.prepared.train))))
-    except Exception:  # noqa: BLE001  # a forward that takes gradients itself: what was seen so far will do
-        return tuple(layers.values()), *largest
-    finally:
-        for handle in handles:
-            handle.remove()
+    look_at_modules(work, probe, look)
     return tuple(layers.values()), *largest
 
 

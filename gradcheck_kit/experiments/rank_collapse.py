@@ -7,20 +7,17 @@ residual connection around each of these layers. If that run learns more, collap
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.experiments.forward_pass import look_at_modules
 from gradcheck_kit.experiments.second_run import PATIENCE, losses_of_run
 from gradcheck_kit.facts import PositionSpread, RankCollapse, RateTrial, Training
 from gradcheck_kit.observe.names import named_modules
 from gradcheck_kit.observe.outputs import first_float
-from gradcheck_kit.target.batches import endless
-from gradcheck_kit.target.layers import takes_hooks
 from gradcheck_kit.target.workspace import Workspace, workspace
 
 COLLAPSED = 1e-2  # spread after the last layer, from which the run is made again
@@ -70,27 +67,16 @@ def _spreads(work: Workspace, probe: Probe) -> tuple[list[PositionSpread], int]:
     found: dict[str, PositionSpread] = {}
     positions = 0
 
-    def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            nonlocal positions
-            given, made = first_float(args) if args else None, first_float(output)
-            if name in found or given is None or made is None or given.shape != made.shape or given.is_complex():
-                return
-            if given.ndim == 3 and min(given.shape[1:]) > 1 and any(True for _ in module.parameters()):
-                positions = max(positions, given.shape[1])
-                found[name] = PositionSpread(name, type(module).__name__, _spread(given), _spread(made))
+    def look(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        nonlocal positions
+        given, made = first_float(args) if args else None, first_float(output)
+        if name in found or given is None or made is None or given.shape != made.shape or given.is_complex():
+            return
+        if given.ndim == 3 and min(given.shape[1:]) > 1 and any(True for _ in module.parameters()):
+            positions = max(positions, given.shape[1])
+            found[name] = PositionSpread(name, type(module).__name__, _spread(given), _spread(made))
 
-        return hook
-
-    handles = [m.register_forward_hook(hook_for(n)) for n, m in named_modules(work.model) if n and takes_hooks(m)]
-    try:
-        with torch.no_grad():
-            work.task.forward(work.model, work.to_device(next(endless(probe.prepared.train))))
-    except Exception:  # noqa: BLE001  # a forward that takes gradients itself: what was seen so far will do
-        return list(found.values()), positions
-    finally:
-        for handle in handles:
-            handle.remove()
+    look_at_modules(work, probe, look)
     return list(found.values()), positions
 
 
