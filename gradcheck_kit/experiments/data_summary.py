@@ -336,15 +336,17 @@ def _constant_input(probe: Probe, seen: _Seen) -> ConstantInput | None:
 
 
 def _behind_one_batch(train: Any, seen: _Seen) -> tuple[int | None, bool]:
-    """Of a stream whose batches are all equal: see `stream_source`."""
-    if not isinstance(train, DataLoader) or not isinstance(train.dataset, IterableDataset):
-        return None, False
+    """Of a stream, or a loader of one's own making, whose batches are all equal: see `stream_source`."""
     if seen.batches < 2 or set(seen.same_as) != {0}:
         return None, False
     try:
-        return stream_source(train, seen.sizes[0])
-    except Exception:  # noqa: BLE001  # a stream that cannot be read twice, or hides what it holds
-        return None, False
+        if isinstance(train, DataLoader) and isinstance(train.dataset, IterableDataset):
+            return stream_source(train.dataset, seen.sizes[0], train.batch_size)
+        if not isinstance(train, DataLoader | Remembered | list | tuple) and hasattr(train, "__iter__"):
+            return stream_source(train, seen.sizes[0], None)
+    except Exception:  # noqa: BLE001, S110  # a stream that cannot be read twice, or hides what it holds
+        pass
+    return None, False
 
 
 def _workers_repeat(train: Any, seed: int) -> bool | None:

@@ -23,15 +23,16 @@ PARTS = ("rand", "rng", "seed", "generator")
 DEPTH = 3
 
 
-def stream_source(train: DataLoader[Any], size: int) -> tuple[int | None, bool]:
+def stream_source(stream: Any, size: int, period: int | None) -> tuple[int | None, bool]:
     """How many samples the stream holds in memory, None: none that can be seen; and whether it draws or reads them.
 
-    `size` is that of a batch: where something holds just as many, that is what the stream consists of.
+    `size` is that of a batch: where something holds just as many, that is what the stream consists of. `period` is how
+    many of its items make a batch, None where it yields batches, as a loader of one's own making does.
     """
-    sizes = {length for value in _held(train.dataset, DEPTH) if (length := _length(value)) is not None}
-    sizes |= _stored(train, size)
+    sizes = {length for value in _held(stream, DEPTH) if (length := _length(value)) is not None}
+    sizes |= _stored(stream, size, period)
     holds = size if size in sizes else max(sizes, default=None)
-    return holds, any(_draws(name.lower()) for name in _names(train.dataset))
+    return holds, any(_draws(name.lower()) for name in _names(stream))
 
 
 def _length(value: Any) -> int | None:
@@ -49,7 +50,7 @@ def _length(value: Any) -> int | None:
 def _held(value: Any, depth: int) -> Iterator[Any]:
     """What an object keeps in its attributes, and its functions in their closures."""
     parts = list(vars(value).values()) if hasattr(value, "__dict__") and not isinstance(value, type) else []
-    if isinstance(value, Dataset):
+    if isinstance(value, Dataset) or depth == DEPTH:
         parts += [f for f in vars(type(value)).values() if isinstance(f, FunctionType)]
     if isinstance(value, FunctionType):
         parts = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
@@ -68,17 +69,16 @@ def _filled(cell: Any) -> bool:
     return True
 
 
-def _stored(train: DataLoader[Any], size: int) -> set[int]:
+def _stored(stream: Any, size: int, period: int | None) -> set[int]:
     """As how many rows the memory is that the stream's items are views of, where it yields the same memory again."""
-    data: Any = train.dataset
-    period = train.batch_size or 1
-    items = [tensors(default_convert(item)) for item in itertools.islice(data, 0, period + 1, period)]
+    apart = period or 1
+    items = [tensors(default_convert(item)) for item in itertools.islice(stream, 0, apart + 1, apart)]
     if len(items) < 2:
         return set()
     found = set()
     for one, again in zip(*items, strict=False):
         if one.numel() and one.data_ptr() == again.data_ptr():
-            row = one.numel() // size if train.batch_size is None and one.ndim and len(one) == size else one.numel()
+            row = one.numel() // size if period is None and one.ndim and len(one) == size else one.numel()
             found.add(one.untyped_storage().nbytes() // one.element_size() // max(1, row))
     return found
 

@@ -30,6 +30,9 @@ def duplicate_batches(data: DataSummary, *, p: float = 1e-6) -> Iterator[Finding
         return
     if data.batches < 2:
         raise Skip("there is one batch only")
+    if data.order == "batches" and _same_stream(data) and _more_behind(data):
+        yield _of_stream(data)
+        return
     copies = [i for i, first in enumerate(data.same_as) if first != i]
     if copies and min(data.sizes) >= FEW_SAMPLES and len(set(data.same_as)) == 1 and max(data.distinct) == 1:
         yield _of_samples(data)
@@ -113,17 +116,19 @@ def _more_behind(data: DataSummary) -> bool:
 
 
 def _of_stream(data: DataSummary) -> Finding:
-    held = f" the stream holds {data.stream_holds:,}." if data.stream_holds else " the stream makes each anew."
+    stream = "stream" if data.order == "stream" else "loader"
+    held = f" the {stream} holds {data.stream_holds:,}." if data.stream_holds else f" the {stream} makes each anew."
     return Finding(
         where=data.source.partition(":")[0],
         message=f"All of the first {data.batches} batches of an epoch are the same {data.sizes[0]} samples to the last "
         f"bit, though{held}",
         evidence={"equal": data.batches - 1, "batches": data.batches, "dataset_size": data.stream_holds, "limit": 0},
         fixes=(
-            "Go on from batch to batch in __iter__: take each slice where the last one ended."
+            "Go on from batch to batch in __iter__: take each slice where the last one ended, and make a random "
+            "generator once and not for each batch."
             if data.stream_holds
             else "Make the generator once, before the loop of __iter__ or in __init__, and not for each batch.",
-            "Leave this rule out (--ignore GK506) if the stream is one batch on purpose.",
+            f"Leave this rule out (--ignore GK506) if the {stream} is one batch on purpose.",
         ),
         severity="warning",
     )

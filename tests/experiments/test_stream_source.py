@@ -82,6 +82,43 @@ def summary_of(probe_of):
     return run
 
 
+class Slices:
+    """A loader of one's own making: whole batches, from where `next_slice` says."""
+
+    def __init__(self, x, y, step):
+        self.x, self.y, self.step = x, y, step
+
+    def __len__(self):
+        return 6
+
+    def __iter__(self):
+        at = 0
+        for _ in range(6):
+            yield self.x[at : at + 32], self.y[at : at + 32]
+            at += self.step
+
+
+def summary_of_loader(probe_of, loader):
+    return summarize_data(probe_of(nn.Linear(4, 1), train=loader, loss_fn=nn.BCEWithLogitsLoss()))
+
+
+def test_knows_what_a_loader_of_ones_own_holds_that_never_moves_on(probe_of):
+    found = summary_of_loader(probe_of, Slices(*X, 0))
+    assert (set(found.same_as), found.order, found.stream_holds) == ({0}, "batches", 320)
+
+
+def test_does_not_ask_a_loader_of_ones_own_that_moves_on(probe_of):
+    assert summary_of_loader(probe_of, Slices(*X, 32)).stream_holds is None
+
+
+def test_knows_that_a_loader_of_ones_own_yields_all_it_has(probe_of):
+    assert summary_of_loader(probe_of, Slices(X[0][:32], X[1][:32], 0)).stream_holds == 32
+
+
+def test_asks_no_list_of_batches(probe_of):
+    assert summary_of_loader(probe_of, [(X[0][:32], X[1][:32])] * 6).stream_holds is None
+
+
 @pytest.mark.parametrize(
     ("items", "attributes", "batch_size"),
     [

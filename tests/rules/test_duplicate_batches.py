@@ -103,6 +103,17 @@ def test_it_warns_of_a_stream_that_holds_more_than_it_yields():
     assert finding.fixes[0].startswith("Go on from batch to batch")
 
 
+def test_it_warns_of_a_loader_of_ones_own_that_never_moves_on():
+    (finding,) = apply(duplicate_batches, stream(0, 0, 0, 0, order="batches", stream_holds=1500))
+    assert finding.severity == "warning"
+    assert finding.message.endswith("though the loader holds 1,500.")
+
+
+def test_it_skips_a_loader_of_ones_own_that_holds_no_more():
+    with pytest.raises(Skip, match="repeat in turn"):
+        apply(duplicate_batches, stream(0, 0, 0, 0, order="batches", stream_holds=64, same_chance=1e-9))
+
+
 @pytest.mark.parametrize("changes", [{}, {"stream_holds": 64, "stream_draws": True}, {"stream_holds": 100}])
 def test_it_skips_a_stream_of_one_batch_that_may_be_all_there_is(changes):
     with pytest.raises(Skip, match="may be all that there is"):
