@@ -296,10 +296,13 @@ def _length(train: Any) -> int | None:
 
 
 def _spread_labels(train: Any, task: Task, seen: _Seen) -> Counter[int]:
-    """The labels of samples from all over the data set, where the first batches may be of its first class."""
+    """The labels of samples from all over the data set, where the first batches may be of its first class.
+
+    A sampler of one's own may read the data set in its order, too.
+    """
     found: Counter[int] = Counter()
     length = _length(train) or 0
-    if _order(train) != "sequential":
+    if _order(train) not in ("sequential", "own"):
         return found
     if not seen.label_batches or length <= sum(seen.sizes) or len(seen.labels) > len(seen.label_batches):
         return found

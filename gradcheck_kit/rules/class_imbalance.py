@@ -11,13 +11,14 @@ MANY = 12  # classes
 ENOUGH = 20  # samples of a class, of which even a poor model gets one right
 
 
-@rule("GK504", needs=(DataSummary, LossCalls, Evaluation), severity="warning")
+@rule("GK504", needs=(DataSummary, LossCalls, Evaluation), explains=("GK601",), severity="warning")
 def class_imbalance(
     data: DataSummary, loss_calls: LossCalls, evaluation: Evaluation, *, ratio: float = 10.0
 ) -> Iterator[Finding]:
     """The commonest class has more than `ratio` times the samples of another, which the model then never predicts.
 
-    Silent where the loss is weighted or focal, or the sampler is: somebody has seen to it.
+    Silent where the loss is weighted or focal, or the sampler is one's own: somebody has seen to it. What a
+    WeightedRandomSampler draws is counted as it is drawn: it may have made things worse.
     """
     if data.synthetic:
         raise Skip("the data is made up")
@@ -25,7 +26,7 @@ def class_imbalance(
         raise Skip("there are no class labels, one per sample")
     if any(target.mean is None or math.isnan(target.mean) for target in data.targets):
         raise Skip("the labels hold NaN (see non-finite-input)")
-    if data.order in ("weighted", "own"):
+    if data.order == "own":
         raise Skip("the loader has a sampler of its own")
     if data.order == "sequential" and data.spread_labels:
         raise Skip("the data is read in its order, so the first batches do not tell how common a class is")
@@ -55,15 +56,20 @@ def class_imbalance(
         where="labels",
         message=f"Class {commonest} has {counts[commonest]:,} of {data.samples:,} samples and class {rarest} "
         f"{counts[rarest]:,}, {counts[commonest] / counts[rarest]:.0f} times fewer (up to {ratio:g} is balanced); of "
-        f"{tested[rarest]:,} samples of class {rarest} the model recognises 0 and never answers {rarest}.",
+        f"{tested[rarest]:,} samples of class {rarest} the model recognises 0 and never answers {rarest}."
+        + (" The loader's WeightedRandomSampler draws them so." if data.order == "weighted" else ""),
         evidence={"ratio": counts[commonest] / counts[rarest], "limit": ratio, "missed": missed},
-        fixes=tuple(_fixes(counts, binary="binary" in loss_calls.calls[0].function)),
+        fixes=tuple(_fixes(data, binary="binary" in loss_calls.calls[0].function)),
         profile=tuple(Bar(f"class {label}", "samples", float(count)) for label, count in sorted(counts.items())[:12]),
     )
 
 
-def _fixes(counts: dict[int, int], *, binary: bool) -> Iterator[str]:
+def _fixes(data: DataSummary, *, binary: bool) -> Iterator[str]:
+    counts = dict(data.labels)
     total = sum(counts.values())
+    if data.order == "weighted":
+        yield "Give the WeightedRandomSampler 1 / count of each sample's class as weights, not the count or its share."
+        return
     if binary and counts.get(1) and counts.get(0):
         yield f"Give the loss pos_weight=torch.tensor({counts[0] / counts[1]:.3g}), negatives over positives."
     elif sorted(counts) == list(range(len(counts))) and len(counts) <= 12:

@@ -79,7 +79,6 @@ def test_it_skips_losses_that_are_not_plain(calls):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"order": "weighted"}, "sampler of its own"),
         ({"order": "own"}, "sampler of its own"),
         ({"order": "sequential", "spread_labels": ((0, 16), (1, 16))}, "read in its order"),
         ({"label_batches": ()}, "one per sample"),
@@ -89,6 +88,12 @@ def test_it_skips_losses_that_are_not_plain(calls):
 def test_it_skips_what_does_not_tell(changes, reason):
     with pytest.raises(Skip, match=reason):
         apply(class_imbalance, labelled(1000, 900, 20, **changes), PLAIN, answers(45, 45, 0))
+
+
+def test_it_names_a_sampler_whose_weights_make_it_worse():
+    (finding,) = apply(class_imbalance, labelled(1000, 900, 20, order="weighted"), PLAIN, answers(45, 45, 0))
+    assert finding.message.endswith("The loader's WeightedRandomSampler draws them so.")
+    assert finding.fixes[0].startswith("Give the WeightedRandomSampler 1 / count")
 
 
 def test_it_does_not_pass_numbers_that_are_all_nan():

@@ -54,10 +54,31 @@ def test_it_passes_data_that_is_stored_mixed():
     assert apply(unshuffled_data, in_order(*MIXED)) == ()
 
 
-@pytest.mark.parametrize("order", ["shuffled", "weighted", "own", "stream", "batches"])
-def test_it_skips_any_other_order(order):
-    with pytest.raises(Skip, match="otherwise than by reading a data set in its order"):
+@pytest.mark.parametrize("order", ["shuffled", "weighted"])
+def test_it_skips_samples_that_are_drawn(order):
+    with pytest.raises(Skip, match="drawn at random"):
         apply(unshuffled_data, in_order(*SORTED, order=order))
+
+
+IN_BLOCKS = [((k // 4, 64),) for k in range(16)]
+
+
+@pytest.mark.parametrize("order", ["own", "stream", "batches"])
+def test_it_warns_of_a_sampler_that_shuffles_only_within_blocks_of_a_class(order):
+    (finding,) = apply(unshuffled_data, in_order(*IN_BLOCKS, order=order))
+    assert finding.severity == "warning"
+    assert "your sampler or loader keeps that order" in finding.message
+    assert "torch.randperm" in finding.fixes[0]
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [[((k % 2, 64),) for k in range(16)], [((k // 4, 52), (4, 12)) for k in range(16)]],
+    ids=["classes in turn", "mostly of one class"],
+)
+def test_it_skips_other_orders_of_ones_own(batches):
+    with pytest.raises(Skip, match="in no order"):
+        apply(unshuffled_data, in_order(*batches, order="own"))
 
 
 def test_it_skips_what_has_no_class_per_sample():
