@@ -37,7 +37,8 @@ RANGES = {
 }  # fmt: skip
 _PRODUCTS = {"linear", "matmul", "__matmul__", "mm", "bmm"}
 # Judged wherever they are called, since a model may bring its own loss; the others only of what a model returned.
-_LOSSES = {"cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "kl_div"}
+_LOSSES = {"cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "kl_div",
+           "ctc_loss"}  # fmt: skip
 _DIFFERENCES = {"sub", "__sub__", "__rsub__", "rsub"}
 _COMPARING = {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", *_DIFFERENCES}
 _NORMALIZING = {"softmax", "log_softmax", "sigmoid", "logsigmoid"}
@@ -310,7 +311,7 @@ def _pass(work: Workspace, batch: Any, *, made_up: bool) -> list[LossInput]:
 
 
 def _worth_another_look(one: LossInput) -> bool:
-    return bool(one.activation) or one.normalized or one.operation == "nll_loss"
+    return bool(one.activation) or one.normalized or one.operation in ("nll_loss", "ctc_loss")
 
 
 def _change_weights(work: Workspace) -> None:

@@ -68,21 +68,24 @@ def _one_of_several(one: LossInput) -> Finding | None:
 
 
 def _no_log_probabilities(one: LossInput) -> Finding | None:
-    """nll_loss and kl_div average minus what they are given: of anything but log-probabilities that has no bound."""
-    if one.operation not in ("nll_loss", "kl_div") or one.log_normalized:
+    """These average minus what they are given: of anything but log-probabilities that has no bound."""
+    if one.operation not in ("nll_loss", "kl_div", "ctc_loss") or one.log_normalized:
         return None
     probabilities = one.normalized or one.activation in ("softmax", "sigmoid", "hardsigmoid")
     # Log-densities may be positive, and kl_div may be given some; classes have none.
-    if not probabilities and not (one.operation == "nll_loss" and one.maximum is not None and not one.maximum <= 0.01):
+    above = one.operation != "kl_div" and one.maximum is not None and not one.maximum <= 0.01
+    if not probabilities and not above:
         return None
     given = "probabilities" if probabilities else "raw outputs"
-    made = f"Replace {_named(one)} by log_softmax" if one.activation else "Put nn.LogSoftmax(dim=1) at the model's end"
+    ctc = one.operation == "ctc_loss"
+    end = f"Put nn.LogSoftmax(dim={-1 if ctc else 1}) at the model's end"
+    made = f"Replace {_named(one)} by log_softmax" if one.activation else end
     return _finding(
         one,
         f"{_call(one)} wants log-probabilities, which are at most 0, and is given {given} (up to {one.maximum:.3g}): "
         "it takes no logarithm, so the loss goes below zero and measures no likelihood.",
         {"maximum": one.maximum, "limit": 0.0, "normalized": one.normalized},
-        f"{made}, or return logits and use nn.CrossEntropyLoss.",
+        f"{made}." if ctc else f"{made}, or return logits and use nn.CrossEntropyLoss.",
     )
 
 

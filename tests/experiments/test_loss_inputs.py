@@ -190,6 +190,20 @@ def test_sees_a_softmax_too_many_in_a_training_step(probe_of):
     assert judge(redundant_softmax, facts).status == "failed"
 
 
+@pytest.mark.parametrize(
+    ("last", "status"), [(nn.Softmax(-1), "failed"), (nn.Identity(), "failed"), (nn.LogSoftmax(-1), "passed")]
+)
+def test_sees_what_a_connectionist_temporal_classification_is_given(last, status, probe_of):
+    def step(model, batch):
+        x, _ = batch  # (16, 40): four frames of ten numbers
+        frames = model(x.reshape(16, 4, 10)).transpose(0, 1)
+        return F.ctc_loss(frames, torch.ones(16, 2).long(), torch.full((16,), 4), torch.full((16,), 2), blank=0)
+
+    facts = inputs(probe_of, linear(last), None, batches(features=40), training_step=step)
+    assert facts.inputs[0].operation == "ctc_loss"
+    assert judge(wrong_output_activation, facts).status == status
+
+
 def test_sees_it_in_a_model_that_brings_its_own_loss(probe_of):
     class Net(nn.Module):
         def __init__(self):

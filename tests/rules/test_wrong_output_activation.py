@@ -53,7 +53,7 @@ def test_it_says_which_probabilities_are_out_of_reach_of_a_binary_classifier(fun
     assert f"every probability ends between {least} and" in finding.message
 
 
-@pytest.mark.parametrize("operation", ["nll_loss", "kl_div"])
+@pytest.mark.parametrize("operation", ["nll_loss", "kl_div", "ctc_loss"])
 def test_it_finds_probabilities_in_the_place_of_their_logarithms(operation):
     finding = said(given(operation, normalized=True, activation="softmax", activation_at="5", maximum=0.97))
     assert finding.message.startswith(f"{operation} wants log-probabilities, which are at most 0, and is given proba")
@@ -64,6 +64,12 @@ def test_it_finds_raw_outputs_in_the_place_of_log_probabilities():
     finding = said(given("nll_loss"))
     assert "is given raw outputs (up to 2.5)" in finding.message
     assert finding.fixes[0].startswith("Put nn.LogSoftmax(dim=1) at the model's end")
+
+
+def test_it_finds_raw_outputs_in_the_place_of_what_ctc_wants():
+    finding = said(given("ctc_loss"))
+    assert "is given raw outputs (up to 2.5)" in finding.message
+    assert finding.fixes == ("Put nn.LogSoftmax(dim=-1) at the model's end.",)
 
 
 @pytest.mark.parametrize("span", [(-1.0, 1.0), (0.0, 255.0)])
