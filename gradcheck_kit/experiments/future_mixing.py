@@ -31,7 +31,9 @@ class Shift:
 
     index: int  # among the tensors that the model is given
     time: int
-    counted: Tensor  # by row and position: whether what follows is to be predicted there
+    counted: Tensor  # by row and position of the output: whether what follows is to be predicted there
+    outputs: int  # positions of the output
+    ahead: int = 1  # positions from an input to the output that is to predict it; 0: it is the input itself
 
     @property
     def batch(self) -> int:
@@ -48,7 +50,11 @@ def mix_future(probe: Probe) -> FutureMixing:
         batch = work.to_device(next(endless(prepared.train)))
         task = replace(work.task, precision=None)
         in_evaluation_mode(work.model)
-        shift = _shift(task.inputs(batch), task.target(batch)) or _shift_in_loss(work, task, batch)
+        shift = (
+            _shift(task.inputs(batch), task.target(batch))
+            or _shift_in_loss(work, task, batch)
+            or _unshifted(work, task, batch)
+        )
         if shift is None:
             raise NotApplicable("the target is not the input shifted by one")
         try:
@@ -67,9 +73,11 @@ def _shift(inputs: Any, target: Any) -> Shift | None:
     if not isinstance(target, Tensor):
         return None
     for index, given in reversed([*enumerate(tensors(inputs))]):  # a decoder's input comes after the encoder's
-        if given.shape != target.shape or given.ndim < 2:
+        if given.ndim != target.ndim or given.ndim < 2:
             continue
         for time in (1, 0, *range(2, given.ndim)):  # the last one: what convolutions take
+            if given.shape[:time] + given.shape[time + 1 :] != target.shape[:time] + target.shape[time + 1 :]:
+                continue
             if found := _shifted(given, target, time):
                 return replace(found, index=index)
     return None
@@ -77,16 +85,17 @@ def _shift(inputs: Any, target: Any) -> Shift | None:
 
 def _shifted(given: Tensor, target: Tensor, time: int) -> Shift | None:
     x, y = given.movedim(time, 0), target.movedim(time, 0)
-    if len(x) < SHORTEST:
+    # As long as each other; or a step cuts both the model's input and the target out of a longer sequence.
+    if len(x) < SHORTEST or len(x) - len(y) not in (0, 1):
         return None
-    following, wanted = x[1:], y[:-1]
+    following, wanted = x[1:], y[: len(x) - 1]
     # Negative labels are ignored by torch's losses (-100): padding, and the prefix of a prefix language model.
     counted = torch.ones_like(wanted, dtype=torch.bool) if wanted.is_floating_point() else wanted >= 0
     changes = (following != x[:-1])[counted]
     if not bool((following == wanted)[counted].all()) or not len(changes) or float(changes.float().mean()) < 0.05:
         return None  # a constant sequence is its own shift
     rows = counted.flatten(2).any(2) if counted.ndim > 2 else counted  # (time - 1, batch)
-    return Shift(0, time, rows.T)
+    return Shift(0, time, rows.T, len(y))
 
 
 def _shift_in_loss(work: Workspace, task: Task, batch: Any) -> Shift | None:
@@ -115,8 +124,37 @@ def _shift_in_loss(work: Workspace, task: Task, batch: Any) -> Shift | None:
             this_token = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
             close = abs(float(next_token) - loss) <= 1e-5 * abs(loss)
             if close and abs(float(this_token) - loss) > 1e-4 * abs(loss):
-                return Shift(index, 1, labels[:, 1:] >= 0)
+                return Shift(index, 1, labels[:, 1:] >= 0, given.shape[1])
     return None
+
+
+def _unshifted(work: Workspace, task: Task, batch: Any) -> Shift | None:
+    """Where the target is what the model is given, position by position, and the loss shifts nothing.
+
+    What an autoencoder has, too: whether positions see each other is looked at later.
+    """
+    target = task.target(batch)
+    if not isinstance(target, Tensor) or target.is_floating_point() or target.ndim != 2 or target.dtype is torch.bool:
+        return None
+    found = [
+        index
+        for index, given in enumerate(tensors(task.inputs(batch)))
+        if given.shape == target.shape and bool(((given == target) | (target < 0)).all())
+    ]
+    if not found or target.shape[1] < SHORTEST or not bool((target[:, 1:] != target[:, :-1]).any()):
+        return None
+    with torch.no_grad():
+        try:
+            output = task.forward(work.model, batch)
+            logits, loss = task.prediction(output), float(task.loss(output, batch))
+        except Exception:  # noqa: BLE001  # in evaluation mode a model may bring no loss
+            return None
+    if logits is None or logits.ndim != 3 or logits.shape[:2] != target.shape or int(target.max()) >= logits.shape[2]:
+        return None
+    ignored = getattr(task.loss_fn, "ignore_index", -100)
+    this_token = F.cross_entropy(logits.flatten(0, 1).float(), target.flatten().long(), ignore_index=ignored)
+    same = abs(float(this_token) - loss) <= 1e-5 * abs(loss)
+    return Shift(found[-1], 1, target >= 0, target.shape[1], ahead=0) if same else None
 
 
 # ---- whether it is seen ------------------------------------------------------------------------------------------
@@ -126,7 +164,8 @@ def _mix(work: Workspace, task: Task, batch: Any, shift: Shift) -> FutureMixing:
     watched = tensors(task.inputs(batch))[shift.index]
     row = int(shift.counted.sum(1).argmax())
     counted = shift.counted[row].nonzero()[:, 0]
-    length, position = watched.shape[shift.time], int(counted.max()) + 1
+    length = watched.shape[shift.time]
+    position = min(int(counted.max()) + shift.ahead, shift.outputs - 1)
     alone, given = _one_sequence(batch, watched, row, shift)
     changed = [_with(alone, given, value) for value in _replaced(given, shift.time, position)]
 
@@ -144,7 +183,7 @@ def _mix(work: Workspace, task: Task, batch: Any, shift: Shift) -> FutureMixing:
     plain, again = forward(alone), forward(alone)
     if plain is None or again is None or not torch.equal(plain, again):
         raise NotApplicable("two evaluations of one sequence differ (see eval-nondeterministic)")
-    times = [dim for dim, size in enumerate(plain.shape) if size == length]
+    times = [dim for dim, size in enumerate(plain.shape) if size == shift.outputs]
     if not times:
         raise NotApplicable("which dimension of the output is time cannot be told")
     if not bool(plain.isfinite().all()):
@@ -153,11 +192,32 @@ def _mix(work: Workspace, task: Task, batch: Any, shift: Shift) -> FutureMixing:
     # Where there are as many words as positions, time is the dimension along which less of the future is seen.
     found = [_seen(moves, time, position, counted[counted < position].cpu()) for time in times]
     influence, reached = min(found, key=lambda one: -1.0 if one[0] is None else one[0])
+    if shift.ahead == 0:
+        if influence is None or influence > ROUNDING or not _moves(moves, times[0], position):
+            raise NotApplicable(
+                "the target is the input itself, as in an autoencoder, and not the input shifted by one"
+            )
+        return FutureMixing(length, position, influence, 0, None, answer_given=True)
+    if influence is not None and influence > 0 and _holds_target(task, batch):
+        return FutureMixing(length, position, influence, reached, None, answer_given=True)
     operation = None
     if influence is not None and influence > 0:
         forwards = [partial(task.forward, work.model, one) for one in (alone, *changed)]
-        operation = _locate(work.model, forwards, length, position)
+        operation = _locate(work.model, forwards, shift.outputs, position)
     return FutureMixing(length, position, influence, reached, operation)
+
+
+def _holds_target(task: Task, batch: Any) -> bool:
+    """Whether an argument of the model is the target itself: both were cut out of the sequence at the same place."""
+    args, kwargs, target = task.form.split(batch)
+    if not isinstance(target, Tensor):
+        return False
+    return any(given.shape == target.shape and torch.equal(given, target) for given in tensors([args, kwargs]))
+
+
+def _moves(moves: Sequence[Tensor], time: int, position: int) -> bool:
+    """Whether the output at the position moves."""
+    return any(bool((move.select(time, position) != 0).any()) for move in moves)
 
 
 def _seen(moves: Sequence[Tensor], time: int, position: int, counted: Tensor) -> tuple[float | None, int]:

@@ -146,7 +146,7 @@ class BatchMixing:
 class FutureMixing:
     """What a change of one late element of a sequence does to the outputs before it, in evaluation mode.
 
-    Looked at only where the target is the input shifted by one.
+    Looked at only where the target is the input shifted by one, or is the input itself.
     """
 
     length: int
@@ -154,6 +154,7 @@ class FutureMixing:
     influence: float | None  # largest change of an output before it / at or after it; None: nothing changed
     reached: int  # outputs before it that changed
     operation: MixingOperation | None  # where the future first arrives
+    answer_given: bool = False  # the model is given the target itself, position by position, and sees it where it is
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,13 @@ NORMS = ("layer_norm", "group_norm", "instance_norm", "batch_norm", "rms_norm")
 
 @rule("GK406", needs=(FutureMixing,), explains=("GK601",))
 def causal_leakage(future: FutureMixing, *, influence: float = 1e-3) -> Iterator[Finding]:
-    """The target is the input shifted by one, and an output depends on later inputs: the model sees the answer."""
+    """The target is the input shifted by one, and an output depends on later inputs: the model sees the answer.
+
+    Or the model is given the target itself at each position, and nothing that it sees before tells more.
+    """
+    if future.answer_given:
+        yield _of_answer(future)
+        return
     if future.influence is None:
         raise Skip("the output does not depend on the element that was replaced")
     if future.influence <= influence:
@@ -30,6 +36,20 @@ def causal_leakage(future: FutureMixing, *, influence: float = 1e-3) -> Iterator
             "operation": operation.operation if operation else "",
         },
         fixes=(_fix(operation),),
+    )
+
+
+def _of_answer(future: FutureMixing) -> Finding:
+    return Finding(
+        where="forward",
+        message=f"The model is given its target: at each position its input is the very element that it is to predict "
+        f"there, and the output sees it (shown by replacing input {future.position} of {future.length}). It learns to "
+        "copy, and at generation, where the answer is not there, it has learned nothing.",
+        evidence={"position": future.position, "influence": future.influence, "limit": 0},
+        fixes=(
+            "Give the model what comes before what it predicts: sequence[:, :-1] as input (of a decoder) and "
+            "sequence[:, 1:] as target.",
+        ),
     )
 
 

@@ -233,18 +233,55 @@ def test_looks_at_positions_that_count_only_as_in_a_prefix_language_model(future
     assert future_of(Net(lambda net, h: attend(net, h, mask.bool())), (x, y)).influence == 0.0
 
 
+class Translate(nn.Module):
+    def __init__(self, **options):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(V, 8), nn.LazyLinear(V)
+        self.encoder, self.decoder = nn.GRU(8, 8, batch_first=True), nn.GRU(8, 8, batch_first=True, **options)
+        self(*[torch.zeros(1, 2).long()] * 2)
+
+    def forward(self, source, target):
+        state = self.encoder(self.embed(source))[1]
+        return self.head(self.decoder(self.embed(target), state.repeat(1 + self.decoder.bidirectional, 1, 1))[0])
+
+
 def test_replaces_the_input_of_the_decoder_only(future_of):
-    class Translate(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embed, self.head = nn.Embedding(V, 8), nn.Linear(8, V)
-            self.encoder, self.decoder = nn.GRU(8, 8, batch_first=True), nn.GRU(8, 8, batch_first=True)
-
-        def forward(self, source, target):
-            return self.head(self.decoder(self.embed(target), self.encoder(self.embed(source))[1])[0])
-
     x, y = text()
     assert future_of(Translate(), (x.flip(1), x, y)).influence == 0.0
+
+
+def translating(inputs):
+    """A step that cuts the decoder's input and its target out of one sequence."""
+
+    def step(model, batch):
+        source, target = batch
+        return next_token(model(source, target[:, inputs]), target[:, 1:])
+
+    return step
+
+
+@pytest.mark.parametrize(("inputs", "given"), [(slice(None, -1), False), (slice(1, None), True)])
+def test_finds_the_target_in_the_place_of_what_comes_before_it(future_of, inputs, given):
+    x, y = text()
+    sequence = torch.cat([x, y[:, -1:]], 1)
+    found = future_of(Translate(), (x.flip(1), sequence), None, training_step=translating(inputs))
+    assert found.answer_given is given
+    assert (found.influence == 0.0) is not given
+
+
+def test_finds_a_decoder_that_sees_the_future_of_a_sequence_that_a_step_cuts(future_of):
+    x, y = text()
+    sequence = torch.cat([x, y[:, -1:]], 1)
+    step = translating(slice(None, -1))
+    found = future_of(Translate(bidirectional=True), (x.flip(1), sequence), None, training_step=step)
+    assert found.influence > 0.01
+    assert not found.answer_given
+
+
+def test_finds_a_causal_model_whose_target_nobody_shifted(future_of):
+    x, _ = text()
+    found = future_of(Net(lambda net, h: attend(net, h, is_causal=True)), (x, x.clone()))
+    assert found.answer_given
 
 
 # ---- what is not looked at ----
@@ -264,6 +301,15 @@ def masked():
 def earlier():
     x, y = text()
     return y, x
+
+
+def shifted_right(_net, h):
+    return F.pad(h, (0, 0, 1, 0))[:, :-1].cumsum(1)
+
+
+def test_leaves_out_models_that_shift_what_they_are_given(future_of):
+    with pytest.raises(NotApplicable, match="not the input shifted by one"):
+        future_of(Net(shifted_right), as_it_is())
 
 
 def constant():

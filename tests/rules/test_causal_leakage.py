@@ -48,6 +48,13 @@ def test_it_finds_one_output_that_sees_one_step_ahead():
     assert "changes 1 of the 15 outputs" in finding.message
 
 
+def test_it_finds_a_model_that_is_given_its_target():
+    (finding,) = apply(causal_leakage, leaking(influence=0.0, reached=0, answer_given=True))
+    assert finding.where == "forward"
+    assert finding.message.startswith("The model is given its target: at each position its input is the very element")
+    assert "sequence[:, :-1] as input" in finding.fixes[0]
+
+
 @pytest.mark.parametrize("influence", [math.nan, math.inf])
 def test_it_finds_an_influence_that_is_no_number(influence):
     assert judge(causal_leakage, leaking(influence=influence)).status == "failed"
