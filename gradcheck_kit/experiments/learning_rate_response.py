@@ -7,6 +7,7 @@ as good as that comparison. It is made only when the training run went wrong.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ STEPS = 30
 # Median update/weight ratios to try; 1e-3 is the usual one (Karpathy, CS231n), the others are its neighbours.
 GUARDED = {"log", "log_", "log2", "log10", "sqrt", "sqrt_"}
 RATIOS = (1e-4, 1e-3, 1e-2)
+CLEARLY = 0.8  # of the loss at the user's own rate: what other rates must come below to have done better
 
 
 def respond_to_learning_rates(probe: Probe) -> LearningRateResponse:
@@ -40,20 +42,29 @@ def respond_to_learning_rates(probe: Probe) -> LearningRateResponse:
     steps = min(STEPS, probe.prepared.settings.steps)
     patient = PATIENCE * probe.prepared.settings.steps
     trials = []
+
+    def learned(trial: RateTrial) -> bool:
+        return trial.learned(training.constant_loss)
+
     for factor in factors:
         last = patient if factor == 1.0 else steps
-        trials.append(RateTrial(factor, _losses(probe, factor, last, training.constant_loss)))
-    guarded = None if training.finite else _guarded(probe, patient, training.constant_loss)
-    if any(trial.learned(training.constant_loss) for trial in trials):
-        return LearningRateResponse(tuple(trials), guarded)
-    # None has learned yet: the most promising other rate gets as long as the user's own got, and that a second chance
-    # with the batches in another order. A slow start is often bad luck.
-    best = LearningRateResponse(tuple(trials)).best
+        trials.append(RateTrial(factor, _losses(probe, factor, last, learned)))
+    guarded = None if training.finite else _guarded(probe, patient, learned)
+    response = LearningRateResponse(tuple(trials), guarded)
+
+    def decides(trial: RateTrial) -> bool:
+        return learned(trial) and (trial.factor == 1.0 or trial.end < CLEARLY * response.own.end)
+
+    if any(map(decides, trials)):
+        return response
+    # None has clearly learned yet: the most promising other rate gets as long as the user's own got, and that a second
+    # chance with the batches in another order. A slow start is often bad luck.
+    best = response.best
     if best.factor != 1.0:
-        longer = RateTrial(best.factor, _losses(probe, best.factor, patient, training.constant_loss))
+        longer = RateTrial(best.factor, _losses(probe, best.factor, patient, decides))
         trials = [longer if trial is best else trial for trial in trials]
-    if not any(trial.learned(training.constant_loss) for trial in trials):
-        trials.append(RateTrial(1.0, _losses(probe, 1.0, patient, training.constant_loss, order=1)))
+    if not any(map(learned, trials)):
+        trials.append(RateTrial(1.0, _losses(probe, 1.0, patient, learned, order=1)))
     return LearningRateResponse(tuple(sorted(trials, key=lambda trial: trial.factor)), guarded)
 
 
@@ -73,10 +84,10 @@ class _Guard(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _guarded(probe: Probe, steps: int, constant_loss: float | None) -> RateTrial | None:
+def _guarded(probe: Probe, steps: int, enough: Callable[[RateTrial], bool]) -> RateTrial | None:
     """The run at the user's own rate with log and sqrt guarded; None where they never met a 0."""
     with _Guard() as guard:
-        losses = _losses(probe, 1.0, steps, constant_loss)
+        losses = _losses(probe, 1.0, steps, enough)
     return RateTrial(1.0, losses) if guard.mattered else None
 
 
@@ -86,9 +97,9 @@ def _round(factor: float) -> float:
 
 
 def _losses(
-    probe: Probe, factor: float, steps: int, constant_loss: float | None, *, order: int = 0
+    probe: Probe, factor: float, steps: int, enough: Callable[[RateTrial], bool], *, order: int = 0
 ) -> tuple[float, ...]:
-    """The losses of a trial; a long one ends when it has learned."""
+    """The losses of a trial; one that is longer than the probe ends when it is `enough`."""
     with workspace(probe.prepared, seed=probe.prepared.settings.seed) as work:
         work.scale_learning_rate(factor)
         return losses_of_run(
@@ -96,5 +107,5 @@ def _losses(
             work,
             steps=steps,
             order=order,
-            enough=lambda losses: RateTrial(factor, losses).learned(constant_loss),
+            enough=lambda losses: enough(RateTrial(factor, losses)),
         )

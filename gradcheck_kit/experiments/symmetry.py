@@ -1,4 +1,4 @@
-"""Layers whose units start as copies of each other, and whether a few steps of training tell them apart.
+"""Layers whose units start as copies of each other, or of another layer's, and whether training tells them apart.
 
 Equal units that get equal gradients stay equal for ever. Zero-initialised heads, residual branches and adapters start
 equal too, and part in the first steps: only training shows the difference.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gradcheck_kit.experiments import NotApplicable, Probe
-from gradcheck_kit.facts import EqualUnits, Symmetry
+from gradcheck_kit.facts import EqualLayers, EqualUnits, Symmetry
 from gradcheck_kit.observe.names import named_modules
 from gradcheck_kit.observe.products import Product, Products, bare_parameters, products_of
 from gradcheck_kit.target.batches import endless
@@ -41,7 +41,13 @@ class _Units:
     bare: bool = False
 
     @property
+    def comparable(self) -> bool:
+        """Whether there are two or more units, each of which sees the same inputs through two or more weights."""
+        return min(self.weights.shape) >= 2
+
+    @property
     def equal(self) -> bool:
+        """Whether all units are."""
         rows = self.weights
         # The first two alone rule out nearly every layer.
         return torch.equal(rows[0], rows[1]) and bool((rows == rows[0]).all())
@@ -50,22 +56,21 @@ class _Units:
 def look_at_symmetry(probe: Probe) -> Symmetry:
     """Compares units at the start; where a layer's are all equal, a few steps of training are made."""
     prepared = probe.prepared
-    looked_at = 0
-    suspects: set[str] = set()
     products = _products(probe)
     with torch.no_grad():
-        for units in _layers(prepared.model, products):
-            looked_at += 1
-            if units.equal:
-                suspects.add(units.layer)
-    if not looked_at:
+        layers = list(_layers(prepared.model, products))
+        suspects = {units.layer for units in layers if units.comparable and units.equal}
+        families = _copies([units for units in layers if units.layer not in suspects and units.weights.any()])
+    comparable = sum(units.comparable for units in layers)
+    if not comparable and not families:
         raise NotApplicable("the model has no trainable layer with a weight matrix and two or more units")
-    if not suspects:
-        return Symmetry(looked_at, 0, ())
+    if not suspects and not families:
+        return Symmetry(comparable, 0, ())
+    watched = suspects.union(*families)
     with workspace(prepared, seed=prepared.settings.seed) as work:
         if not work.optimizers:
             raise NotApplicable("nothing is optimized")
-        start = {u.layer: u for u in _layers(work.model, products) if u.layer in suspects}
+        start = {u.layer: u for u in _layers(work.model, products) if u.layer in watched}
         with torch.no_grad():
             for units in start.values():
                 units.weights = units.weights.detach().clone()
@@ -75,11 +80,15 @@ def look_at_symmetry(probe: Probe) -> Symmetry:
         except Exception:  # noqa: BLE001  # the training run that follows says what the user's code raises
             raise NotApplicable("the first steps of training raise") from None
         with torch.no_grad():
-            spreads = {u.layer: _spread(start[u.layer], u) for u in _layers(work.model, products) if u.layer in start}
+            moved = {
+                u.layer: u.weights - start[u.layer].weights for u in _layers(work.model, products) if u.layer in start
+            }
+            spreads = {layer: _spread(moved[layer]) for layer in suspects}
+            apart = [_spread(torch.stack([moved[layer] for layer in family])) for family in families]
         together = [layer for layer, spread in spreads.items() if spread is not None and not spread > 0.9]
         hidden = _hidden(work, probe, [start[layer] for layer in together]) if together else set()
     return Symmetry(
-        looked_at,
+        comparable,
         steps,
         tuple(
             EqualUnits(
@@ -95,8 +104,33 @@ def look_at_symmetry(probe: Probe) -> Symmetry:
                 bare=units.bare,
             )
             for layer, units in start.items()
+            if layer in suspects
+        ),
+        tuple(
+            EqualLayers(tuple(family), type(start[family[0]].module).__name__, spread)
+            for family, spread in zip(families, apart, strict=True)
         ),
     )
+
+
+def _copies(layers: list[_Units]) -> list[list[str]]:
+    """The layers that hold the same weights, bit for bit, each in parameters of its own."""
+    families: dict[tuple[object, ...], list[_Units]] = {}
+    for units in layers:
+        some = units.weights.flatten()[:8].tolist()  # what is not equal in these is told apart without reading more
+        families.setdefault((tuple(units.weights.shape), *some), []).append(units)
+    found = []
+    for family in families.values():
+        first, owners = family[0], {id(p) for p in family[0].parameters}
+        equal = [first.layer]
+        for other in family[1:]:
+            tied = any(id(p) in owners for p in other.parameters)
+            if not tied and torch.equal(first.weights, other.weights):
+                equal.append(other.layer)
+                owners |= {id(p) for p in other.parameters}
+        if len(equal) > 1:
+            found.append(equal)
+    return found
 
 
 def _products(probe: Probe) -> dict[str, Product]:
@@ -110,9 +144,9 @@ def _products(probe: Probe) -> dict[str, Product]:
 
 
 def _layers(model: nn.Module, products: dict[str, Product]) -> Iterator[_Units]:
-    """Trainable layers with two or more units, each of which sees the same inputs through two or more weights."""
+    """Trainable layers, their weights as one row for each unit."""
     for units in (*_known_layers(model), *_bare_layers(model, products)):
-        if min(units.weights.shape) >= 2 and units.weights.is_floating_point():
+        if units.weights.numel() >= 2 and units.weights.is_floating_point():
             yield units
 
 
@@ -190,12 +224,13 @@ def _gradient_is_zero(units: _Units) -> bool:
     return all(g is not None and not bool(g.any()) for g in gradients)
 
 
-def _spread(start: _Units, end: _Units) -> float | None:
-    moved = (end.weights - start.weights).cpu().double()  # not every device has float64
-    length = float(moved.square().mean())
+def _spread(moved: Tensor) -> float | None:
+    """How far movements deviate from their mean over dimension 0, against their size, both root mean squares."""
+    wide = moved.cpu().double()  # not every device has float64
+    length = float(wide.square().mean())
     if not length > 0:
         return None if length == 0 else math.nan
-    return math.sqrt(float((moved - moved.mean(0)).square().mean()) / length)
+    return math.sqrt(float((wide - wide.mean(0)).square().mean()) / length)
 
 
 def _hidden(work: Workspace, probe: Probe, layers: list[_Units]) -> set[str]:

@@ -20,6 +20,7 @@ from gradcheck_kit.facts.evaluation import (
 )
 from gradcheck_kit.facts.model import (
     BatchMixing,
+    EqualLayers,
     EqualUnits,
     FunctionCheck,
     FutureMixing,
@@ -67,6 +68,7 @@ __all__ = [
     "ClassAccuracy",
     "ConstantInput",
     "DataSummary",
+    "EqualLayers",
     "EqualUnits",
     "EvalMode",
     "Evaluation",

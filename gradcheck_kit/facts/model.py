@@ -99,12 +99,22 @@ class EqualUnits:
 
 
 @dataclass(frozen=True, slots=True)
+class EqualLayers:
+    """Layers that start with the very same weights, as copies do, and are no one layer."""
+
+    layers: tuple[str, ...]
+    layer_type: str
+    spread: float | None  # RMS deviation of the movements of corresponding weights over their RMS; None: none moved
+
+
+@dataclass(frozen=True, slots=True)
 class Symmetry:
-    """Layers whose units are copies of each other at the start."""
+    """Layers whose units are copies of each other at the start, and layers that are."""
 
     layers: int  # looked at: trainable, with at least two units
     steps: int  # of training, made only where there are such layers
     equal: tuple[EqualUnits, ...]
+    copies: tuple[EqualLayers, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import EqualUnits, Symmetry, Training
+from gradcheck_kit.facts import EqualLayers, EqualUnits, Symmetry, Training
 from gradcheck_kit.rule import Finding, listed, rule
 
 EXPLAINS = ("GK103", "GK104", "GK107", "GK204", "GK205", "GK601", "GK606")
@@ -14,7 +14,8 @@ def symmetric_initialization(
 ) -> Iterator[Finding]:
     """All units of a hidden layer start with the same weights and move together, so they stay one unit.
 
-    Together is: they deviate from their common movement by at most `spread` of it. Where only biases tell the units
+    Together is: they deviate from their common movement by at most `spread` of it. So do layers that are copies of each
+    other, such as experts that were copied from one. Where only biases tell the units
     apart it is a warning, and an error when the run does not learn.
     """
     harm = training.harm if training is not None else ""
@@ -30,6 +31,8 @@ def symmetric_initialization(
             f"the same gradient, so the layer stays one unit" + (f", and {harm}." if harm else "."),
             spread,
         )
+    elif cloned := [one for one in symmetry.copies if one.spread is not None and not one.spread > spread]:
+        yield _of_copies(cloned[0], symmetry.steps, harm, spread)
     elif stuck:
         yield _finding(
             stuck,
@@ -57,6 +60,21 @@ def _all_units(layers: list[EqualUnits]) -> str:
     first, *others = layers
     also = f" (and of {listed(other.layer for other in others)})" if others else ""
     return f"All {first.units} units of {first.layer}{also}"
+
+
+def _of_copies(copies: EqualLayers, steps: int, harm: str, limit: float) -> Finding:
+    return Finding(
+        where=copies.layers[0],
+        message=f"{listed(copies.layers)} start with the same weights and after {steps} steps of training they still "
+        f"differ by {copies.spread:.1g} of what they moved; up to {limit:g} is rounding. They get the same gradient, "
+        f"so {len(copies.layers)} layers stay one" + (f", and {harm}." if harm else "."),
+        evidence={"layers": list(copies.layers), "spread": copies.spread, "limit": limit},
+        fixes=(
+            "Make each with a call of its own, [Expert() for _ in range(n)], and not as a copy.deepcopy of one; or "
+            "call reset_parameters() on the layers of each copy.",
+        ),
+        places=copies.layers,
+    )
 
 
 def _finding(layers: list[EqualUnits], message: str, limit: float, *, warning: bool = False) -> Finding:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -44,6 +46,51 @@ def test_proves_that_copies_stay_copies(optimizer, probe_of, blobs):
     assert first.biases_equal
     assert first.spread <= 1e-3
     assert judge(symmetric_initialization, facts).status == "failed"
+
+
+class Experts(nn.Module):
+    """A mixture whose gate starts at zero; `shared` is a layer before the gate and the experts, or none."""
+
+    def __init__(self, experts, spread=0.0):
+        super().__init__()
+        self.gate, self.experts = zeros(nn.Linear(4, len(experts))), nn.ModuleList(experts)
+        nn.init.normal_(self.gate.weight, std=spread)
+
+    def forward(self, x):
+        outputs = torch.stack([expert(x) for expert in self.experts], -1)
+        return (outputs * self.gate(x).softmax(-1)[:, None]).sum(-1)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_proves_that_experts_that_are_copies_stay_copies(optimizer, probe_of, blobs):
+    expert = nn.Linear(4, 2)
+    model = Experts([copy.deepcopy(expert) for _ in range(3)])
+    facts = look(probe_of, model, blobs(), optimizer=optimizer(model.parameters(), lr=0.05))
+    (copies,) = facts.copies
+    assert copies.layers == ("experts.0", "experts.1", "experts.2")
+    assert copies.spread <= 1e-3
+    assert judge(symmetric_initialization, facts).status == "failed"
+
+
+def test_takes_one_layer_in_two_places_for_no_copy(probe_of, blobs):
+    expert = nn.Linear(4, 2)
+    assert look(probe_of, Experts([expert, expert]), blobs()).copies == ()
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+@pytest.mark.parametrize("name", ["a gate that differs", "layers of an encoder", "another at rest"])
+def test_it_says_nothing_of_copies_that_come_apart(name, kind, probe_of, blobs):
+    expert, layer = nn.Linear(4, 2), nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    model = {
+        "a gate that differs": lambda: Experts([copy.deepcopy(expert) for _ in range(3)], spread=0.5),
+        "layers of an encoder": lambda: nn.Sequential(
+            nn.Unflatten(1, (1, 4)), nn.TransformerEncoder(layer, 3), nn.Flatten(), nn.Linear(4, 2)
+        ),
+        "another at rest": lambda: Experts([expert, copy.deepcopy(expert).requires_grad_(False)]),
+    }[name]()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    facts = look(probe_of, model, blobs(), optimizer=kind(trained, lr=0.05))
+    assert judge(symmetric_initialization, facts).status == "passed"
 
 
 def test_says_that_an_output_layer_is_none_that_feeds_another(probe_of, blobs):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from gradcheck_kit.facts import EqualLayers
 from gradcheck_kit.rules.symmetric_initialization import symmetric_initialization
 from gradcheck_kit.testing import apply, equal_units, flat, judge, poisoned, symmetry, training
 
@@ -71,6 +72,24 @@ def test_it_names_the_surest_first():
 )
 def test_it_passes_layers_that_come_apart_or_need_not(one):
     assert apply(symmetric_initialization, symmetry(one), training()) == ()
+
+
+def copied(spread):
+    return symmetry(copies=(EqualLayers(("experts.0", "experts.1"), "Linear", spread),), steps=5)
+
+
+def test_it_names_layers_that_are_copies_and_stay_copies():
+    (finding,) = apply(symmetric_initialization, copied(1e-8))
+    assert finding.message == (
+        "experts.0 and experts.1 start with the same weights and after 5 steps of training they still differ by 1e-08 "
+        "of what they moved; up to 0.001 is rounding. They get the same gradient, so 2 layers stay one."
+    )
+    assert finding.places == ("experts.0", "experts.1")
+
+
+@pytest.mark.parametrize("spread", [None, 0.9])
+def test_it_passes_copies_that_come_apart_or_rest(spread):
+    assert apply(symmetric_initialization, copied(spread)) == ()
 
 
 def test_it_passes_a_model_without_equal_units():
