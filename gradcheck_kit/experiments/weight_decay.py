@@ -13,12 +13,13 @@ from dataclasses import replace
 import torch
 
 from gradcheck_kit.experiments import NotApplicable, Probe
-from gradcheck_kit.experiments.second_run import losses_of_run
-from gradcheck_kit.facts import ParameterRecord, Training, WeightDecay, middle
+from gradcheck_kit.experiments.second_run import PATIENCE, losses_of_run
+from gradcheck_kit.facts import ParameterRecord, RateTrial, Training, WeightDecay, middle
 from gradcheck_kit.target.workspace import workspace
 
 SHRUNK = 0.5  # of their size, within a probe: a usual decay takes a thousandth
 OUTWEIGHS = 1.0  # decay's part of the first update / the gradient's: Adam's steps are too short to halve weights
+CLEARLY = 0.9  # of the loss with decay: what a run without it must come below
 USUAL = {True: 0.1, False: 1e-3}  # the largest that people choose where it is decoupled, and where not
 
 
@@ -40,7 +41,15 @@ def look_at_weight_decay(probe: Probe) -> WeightDecay:
             for group in optimizer.param_groups:
                 if "weight_decay" in group:
                     group["weight_decay"] = 0.0
-        return replace(found, free_losses=losses_of_run(probe, work))
+        end, steps = training.last_loss, prepared.settings.steps
+
+        def enough(losses: tuple[float, ...]) -> bool:
+            free = RateTrial(1.0, losses)
+            return free.learned(training.constant_loss) and 0 <= free.end < CLEARLY * end
+
+        # Where the run with decay does not learn, that without gets as long as anything that is tried in its place.
+        longer = PATIENCE * steps if training.harm else steps
+        return replace(found, free_losses=losses_of_run(probe, work, steps=longer, enough=enough))
 
 
 def _decayed(

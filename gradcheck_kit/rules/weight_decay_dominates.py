@@ -34,7 +34,10 @@ def weight_decay_dominates(
     if not decay.free_losses:
         raise Skip(f"{what}, and whether the run does better without it was not tried")
     free = RateTrial(1.0, decay.free_losses)
-    limit = (0.9 if harm else gain) * training.last_loss
+    # A run without decay that went on for longer is compared with one that did so with it.
+    longer = response is not None and len(free.losses) > training.loss_steps
+    own = response.own.end if response is not None and longer else training.last_loss
+    limit = (0.9 if harm else gain) * own
     if not free.learned(training.constant_loss) or (training.finite and not 0 <= free.end < limit):
         raise Skip(f"{what}, but without it the run is not clearly better")
     late = response is not None and response.own.learned(training.constant_loss)  # in three times as many steps
@@ -42,7 +45,7 @@ def weight_decay_dominates(
     yield Finding(
         where="optimizer",
         message=f"In {training.loss_steps} steps {what}, and {harm or _went(training)}.{part} Without it the same run "
-        f"goes from {free.losses[0]:.3g} to {free.end:.3g}.",
+        f"goes from {free.losses[0]:.3g} to {free.end:.3g}" + (f" in {len(free.losses)} steps." if longer else "."),
         evidence={
             "weight_decay": decay.decay,
             "shrinkage": decay.shrinkage,

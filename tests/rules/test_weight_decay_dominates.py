@@ -76,5 +76,15 @@ def test_it_only_warns_of_a_run_that_learns_in_more_steps():
     assert finding.severity == "warning"
 
 
+def test_it_compares_a_longer_run_with_one_of_the_users_that_was_as_long():
+    free = strong(free_losses=falling(end=0.9 * STUCK.last_loss, steps=120))
+    response = learning_rate_response({1.0: 0.95 * STUCK.last_loss})
+    with pytest.raises(Skip, match="not clearly better"):
+        apply(weight_decay_dominates, STUCK, free, response)
+    longer = strong(free_losses=falling(end=0.6 * STUCK.last_loss, steps=120))
+    (finding,) = apply(weight_decay_dominates, STUCK, longer, learning_rate_response({1.0: STUCK.last_loss}))
+    assert finding.message.endswith("in 120 steps.")
+
+
 def test_it_does_not_pass_poisoned_facts():
     assert judge(weight_decay_dominates, STUCK, poisoned(strong())).status != "passed"
