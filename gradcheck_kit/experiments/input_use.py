@@ -17,10 +17,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from gradcheck_kit.experiments import WHOLE_STEP, NotApplicable, Probe
+from gradcheck_kit.experiments.argument_use import ignored_arguments
 from gradcheck_kit.experiments.batch_mixing import in_precision, is_float, part_equal_weights
 from gradcheck_kit.experiments.evaluation import load_trained
 from gradcheck_kit.experiments.input_worth import with_worth
 from gradcheck_kit.experiments.operations import Call, aligned, calls_of
+from gradcheck_kit.experiments.other_inputs import every_second_row, noisy, outputs_differ
 from gradcheck_kit.facts import InputUse, MixingOperation
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.outputs import tensors
@@ -37,10 +39,17 @@ NORMS = ("layer_norm", "group_norm", "instance_norm")
 
 
 def look_at_input_use(probe: Probe) -> InputUse:
-    """Whether any other input changes the output; where none does, where the input is lost."""
-    prepared = probe.prepared
-    if prepared.task.training_step is not None:
+    """Whether any other input changes the output, and each argument; where none does, where the input is lost."""
+    if probe.prepared.task.training_step is None:
+        found = _of_input(probe)
+        return found if found.ignored else replace(found, arguments=ignored_arguments(probe))
+    arguments = ignored_arguments(probe)
+    if not arguments:
         raise NotApplicable(f"{WHOLE_STEP}, so it does not say what the model's input is")
+    return replace(_used(sum(one.changes for one in arguments)), arguments=arguments)
+
+
+def _of_input(probe: Probe) -> InputUse:
     tried = 0
     if probe.trained is not None:
         start = _depends(probe, trained=False)
@@ -129,7 +138,7 @@ class _Look:
                 return True
         if not self.changes:
             raise NotApplicable("all samples are the same: other inputs are not known")
-        if _differ(plain, self.forward(self.batch, seed=1)):
+        if outputs_differ(plain, self.forward(self.batch, seed=1)):
             raise NotApplicable("the model draws its own random numbers and makes its output of them")
         trained = self.forward(self.batch, training=True)
         return any(self._differs(trained, other, training=True) for other in self.others()) or self._has_gradient()
@@ -140,17 +149,17 @@ class _Look:
         except Exception:  # noqa: BLE001  # an input that the model refuses says nothing
             return False
         self.changes += not training
-        return _differ(plain, outputs)
+        return outputs_differ(plain, outputs)
 
     def others(self) -> Iterator[Any]:
         """Batches with other inputs, such as the model must be able to take; targets stay."""
-        rows = self._changed(_every_second_row)
+        rows = self._changed(every_second_row)
         if rows is not None:
             yield rows
         for scale in SCALES:
-            noisy = self._changed(lambda t, scale=scale: _noisy(t, scale))
-            if noisy is not None:
-                yield noisy
+            changed = self._changed(lambda t, scale=scale: noisy(t, scale))
+            if changed is not None:
+                yield changed
         following = self._following()
         if following is not None:
             yield following
@@ -270,27 +279,3 @@ def _normalizes_one(name: str, x: Tensor, *rest: Any) -> bool:
     if name == "group_norm" and rest:
         return x.ndim > 1 and x.numel() == len(x) * int(rest[0])
     return bool(name == "instance_norm" and x.ndim > 2 and math.prod(x.shape[2:]) == 1)
-
-
-def _every_second_row(tensor: Tensor) -> Tensor:
-    """Every second row in the place of the one before: a batch of samples that exist, and no permutation of it."""
-    if not tensor.ndim or len(tensor) < 2:
-        return tensor
-    index = torch.arange(len(tensor), device=tensor.device)
-    index[::2] = (index[::2] + 1) % len(tensor)
-    return tensor[index]
-
-
-def _noisy(tensor: Tensor, scale: float) -> Tensor:
-    if not tensor.is_floating_point() or not tensor.numel():
-        return tensor
-    wide = tensor.detach().float()
-    spread = wide.std(correction=0) + wide.abs().mean() + 1e-3
-    noise = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0)).to(tensor.device)
-    return (wide + scale * spread * noise).to(tensor.dtype)
-
-
-def _differ(first: list[Tensor], second: list[Tensor]) -> bool:
-    if len(first) != len(second):
-        return True
-    return any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(first, second, strict=True))

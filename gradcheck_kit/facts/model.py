@@ -168,6 +168,16 @@ class FutureMixing:
 
 
 @dataclass(frozen=True, slots=True)
+class IgnoredArgument:
+    """An argument of the model beside others, whose values forward reads and which changes no output by a bit."""
+
+    name: str
+    shape: tuple[int, ...]
+    source: str  # where forward reads it first: "model.py:31"
+    changes: int  # other values that were tried
+
+
+@dataclass(frozen=True, slots=True)
 class InputUse:
     """Whether any other input changes the output, in evaluation mode and in training mode, by a single bit."""
 
@@ -180,6 +190,7 @@ class InputUse:
     targets_differ: bool | None  # between the samples of a batch; None: it has none, or they were not looked at
     own_losses: tuple[float, ...] = ()  # per batch, after training; empty: not looked at
     others_losses: tuple[float, ...] = ()  # ... with the inputs of other samples in the place of each sample's own
+    arguments: tuple[IgnoredArgument, ...] = ()
 
     @property
     def worthless(self) -> bool:

@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import fmean
 
-from gradcheck_kit.facts import InputUse, MixingOperation, Training
-from gradcheck_kit.rule import Finding, Skip, rule
+from gradcheck_kit.facts import IgnoredArgument, InputUse, MixingOperation, Training
+from gradcheck_kit.rule import Finding, Skip, listed, rule
 
 NORMS = ("layer_norm", "group_norm", "instance_norm")
 
@@ -13,11 +13,16 @@ NORMS = ("layer_norm", "group_norm", "instance_norm")
 def input_ignored(use: InputUse, training: Training | None) -> Iterator[Finding]:
     """The output is the same to the last bit whatever the input is, or what was learned makes nothing of it.
 
+    Or one argument of several is read and changes nothing: a warning.
+
     An error where the samples have targets that differ; without such targets a warning, and only with harm: a model
     may be a constant on purpose.
     """
     if use.worthless:
         yield _worthless(use)
+        return
+    if use.arguments:
+        yield _of_argument(use.arguments)
         return
     if not use.ignored:
         return
@@ -36,6 +41,24 @@ def input_ignored(use: InputUse, training: Training | None) -> Iterator[Finding]
         evidence={"changes": use.changes, "operation": at.operation if at else "", "last": use.unused},
         fixes=_fixes(use),
         severity=None if use.targets_differ else "warning",
+    )
+
+
+def _of_argument(ignored: tuple[IgnoredArgument, ...]) -> Finding:
+    first = ignored[0]
+    others = f" The same holds of {listed(one.name for one in ignored[1:])}." if ignored[1:] else ""
+    return Finding(
+        where=first.name,
+        message=f"forward reads its argument {first.name} of shape {first.shape} ({first.source}), and with "
+        f"{first.changes} other values in its place the output stays the same to the last bit, in eval mode and in "
+        f"training mode.{others}",
+        evidence={"argument": first.name, "changes": first.changes, "source": first.source},
+        fixes=(
+            f"Follow {first.name} from {first.source}: an integer division (t // n is 0 below n), a product with 0, or "
+            "a result that nothing uses takes its values away.",
+        ),
+        severity="warning",
+        places=tuple(one.name for one in ignored),
     )
 
 

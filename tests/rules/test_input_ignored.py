@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from gradcheck_kit.facts import IgnoredArgument
 from gradcheck_kit.rule import Skip
 from gradcheck_kit.rules.input_ignored import input_ignored
 from gradcheck_kit.testing import apply, flat, input_use, judge, mixing_operation, poisoned, training
@@ -76,3 +77,15 @@ def test_it_warns_of_a_model_that_learned_one_answer_for_every_input():
 def test_it_passes_a_model_that_loses_without_its_own_input():
     use = input_use(own_losses=(0.15, 0.16), others_losses=(0.16, 0.17))
     assert apply(input_ignored, use, training()) == ()
+
+
+def test_it_warns_of_an_argument_that_is_read_and_lost():
+    lost = IgnoredArgument("t", (128,), "model.py:42", 3)
+    outcome = judge(input_ignored, input_use(arguments=(lost,)), training())
+    assert outcome.status == "warned"
+    (finding,) = outcome.findings
+    assert finding.where == "t"
+    assert finding.message == (
+        "forward reads its argument t of shape (128,) (model.py:42), and with 3 other values in its place the output "
+        "stays the same to the last bit, in eval mode and in training mode."
+    )
