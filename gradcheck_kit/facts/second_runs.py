@@ -51,6 +51,9 @@ class LearningRateResponse:
         return min(self.trials, key=lambda trial: (trial.end, abs(math.log(trial.factor))))
 
 
+ENOUGH = 100  # samples to be told: what a model makes of fewer need not show, whatever the labels
+
+
 @dataclass(frozen=True, slots=True)
 class HeldOut:
     """The model trained on every other training batch, and the loss on these and on the batches between."""
@@ -72,6 +75,8 @@ class HeldOut:
         if constant_loss is None or not self.trained_on < 0.9 * constant_loss or self.others < constant_loss:
             return False
         if not self.others - self.lowest > 0.02 * abs(constant_loss):
+            return False
+        if 0 < self.samples < ENOUGH:
             return False
         return not self.samples or not (
             self.correct > self.commonest

@@ -281,6 +281,13 @@ class Training:
         late = [value for step, value in kept if step * 6 >= self.planned_steps]
         return late if len(late) >= 3 else [value for _, value in kept]
 
+    @property
+    def frozen_zeros(self) -> tuple[str, ...]:
+        """Layers whose weight nobody trains and that is exactly zero: they pass on neither signal nor gradient."""
+        return tuple(
+            p.layer for p in self.parameters if p.is_weight and not p.trainable and p.layer and not any(p.weight_rms)
+        )
+
     def weights_in_order(self) -> list[ParameterRecord]:
         """The trainable weights of layers, in execution order; the largest of each layer stands for it."""
         largest: dict[str, ParameterRecord] = {}

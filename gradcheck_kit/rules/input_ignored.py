@@ -26,6 +26,8 @@ def input_ignored(use: InputUse, training: Training | None) -> Iterator[Finding]
         return
     if not use.ignored:
         return
+    if training is not None and use.operation is not None and use.operation.module in training.frozen_zeros:
+        raise Skip(f"{use.operation.module} is frozen, with weights that are all zero (see no-gradient)")
     harm = training.harm if training is not None else ""
     if use.targets_differ is False:
         raise Skip("all targets of a batch are the same, which a constant output can learn")

@@ -235,6 +235,12 @@ def _fixes(training: Training, cut: list[ParameterRecord], border: str, *, exact
                 f"Initialise {listed(zeros)} at random, for example with nn.init.kaiming_normal_(weight): their "
                 "weights are all zero, and behind a zero no other weight gets a gradient."
             )
+        if training.frozen_zeros:
+            frozen = listed(training.frozen_zeros)
+            yield (
+                f"Train {frozen}, whose weight is all zero and has requires_grad=False, so that nothing passes: set "
+                "requires_grad=True and give it to the optimizer."
+            )
         dead = [a.name for a in training.activations if a.dead_share is not None and a.dead_share > 0.99]
         if dead:
             yield f"Bring {listed(dead)} back to life: no unit of it is active, so it passes no gradient."

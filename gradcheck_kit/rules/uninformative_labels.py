@@ -2,7 +2,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import ConstantInput, DataSummary, HeldOut, LearningRateResponse, OneBatchFit, Training
+from gradcheck_kit.facts import (
+    ConstantInput,
+    DataSummary,
+    HeldOut,
+    LearningRateResponse,
+    LossCalls,
+    OneBatchFit,
+    Training,
+)
 from gradcheck_kit.rule import Finding, Skip, rule
 
 FEW = 8  # samples: to tell one or two apart takes next to nothing of what the task takes
@@ -10,22 +18,24 @@ LOOK = (
     "Look at some samples with their labels: inputs and labels may have been shuffled, sorted or filtered apart, or "
     "joined by the wrong key."
 )
+ENOUGH = 100  # labels, that all of them be one class is no chance
 MANY = 8  # rows of an embedding, of which one is ever looked up
 
 
 @rule(
     "GK507",
     needs=(Training, OneBatchFit),
-    uses=(LearningRateResponse, DataSummary, HeldOut),
+    uses=(LearningRateResponse, DataSummary, HeldOut, LossCalls),
     explains=("GK205", "GK601", "GK606"),
     severity="warning",
 )
-def uninformative_labels(
+def uninformative_labels(  # noqa: PLR0917  # one for each fact
     training: Training,
     fit: OneBatchFit,
     response: LearningRateResponse | None,
     data: DataSummary | None,
     held_out: HeldOut | None,
+    loss_calls: LossCalls | None,
     *,
     steps: int = 60,
 ) -> Iterator[Finding]:
@@ -33,12 +43,15 @@ def uninformative_labels(
 
     Model, loss and optimizer work then; what is missing is anything in the inputs that tells the labels. Or half of the
     batches are learned by heart, which says nothing of the other half. An error where all samples hold one and the same
-    number, and the run does not learn.
+    number, and the run does not learn. Or a cross-entropy is given one and the same class for all samples.
     """
     if training.synthetic:
         raise Skip("the data is random: there is nothing to learn but by heart")
     if data is not None and data.constant is not None and _tells_nothing(data.constant, data, training):
         yield _of_constant(data.constant, training)
+        return
+    if data is not None and loss_calls is not None and _one_class(data, loss_calls):
+        yield _of_one_class(data)
         return
     if training.constant_loss is None:
         raise Skip("the loss of a constant prediction is not known for this loss")
@@ -81,6 +94,28 @@ def uninformative_labels(
         fixes=(
             LOOK,
             "Probe longer (--steps 500) if they belong together: then the task needs more steps than these.",
+        ),
+    )
+
+
+def _one_class(data: DataSummary, loss_calls: LossCalls) -> bool:
+    """Whether all labels that count are one class, though samples are drawn from all over the data."""
+    counted = {label: n for label, n in data.labels if label >= 0}
+    if len(counted) != 1 or sum(counted.values()) < ENOUGH or data.order != "shuffled" or data.batches < 2:
+        return False
+    return any(call.is_the_loss and call.function in ("cross_entropy", "nll_loss") for call in loss_calls.calls)
+
+
+def _of_one_class(data: DataSummary) -> Finding:
+    ((label, count),) = ((label, n) for label, n in data.labels if label >= 0)
+    return Finding(
+        where="train_data",
+        message=f"All {count:,} labels that count in the first {data.batches} batches, which are shuffled, are class "
+        f"{label}: there is nothing to tell apart, and a constant output brings the loss to 0.",
+        evidence={"classes": 1, "labels": count, "limit": 2},
+        fixes=(
+            "Look at where labels are made: from inputs before they are masked, scaled or cast, and from the column "
+            "that holds the classes.",
         ),
     )
 

@@ -5,7 +5,7 @@ import pytest
 from gradcheck_kit.facts import IgnoredArgument
 from gradcheck_kit.rule import Skip
 from gradcheck_kit.rules.input_ignored import input_ignored
-from gradcheck_kit.testing import apply, flat, input_use, judge, mixing_operation, poisoned, training
+from gradcheck_kit.testing import apply, flat, input_use, judge, mixing_operation, parameter, poisoned, training
 
 
 def ignored(**changes):
@@ -57,6 +57,13 @@ def test_it_warns_without_targets_only_where_the_loss_does_not_fall():
     assert judge(input_ignored, ignored(targets_differ=None), training()).status == "skipped"
     with pytest.raises(Skip, match="constant on purpose"):
         apply(input_ignored, ignored(targets_differ=None))
+
+
+def test_it_leaves_a_frozen_layer_of_zeros_to_the_rule_on_gradients():
+    use = ignored(operation=mixing_operation("linear", "4"))
+    frozen = parameter("4.weight", trainable=False, weight_rms=0.0)
+    with pytest.raises(Skip, match="4 is frozen, with weights that are all zero"):
+        apply(input_ignored, use, training(losses=flat(), parameters=(parameter(), frozen)))
 
 
 def test_it_skips_targets_that_are_all_the_same():

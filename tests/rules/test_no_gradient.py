@@ -126,6 +126,13 @@ def test_it_finds_a_gradient_of_exactly_zero():
     assert finding.fixes[-1].startswith("Look for a factor of exactly zero between 0 and 2 and the loss")
 
 
+def test_it_wants_a_frozen_layer_of_zeros_trained():
+    facts = training(**stack([0.0, 0.0, 0.0]), losses=flat())
+    frozen = parameter("head.weight", trainable=False, weight_rms=0.0)
+    (finding,) = apply(no_gradient, replace(facts, parameters=(*facts.parameters, frozen)))
+    assert finding.fixes[0].startswith("Train head, whose weight is all zero and has requires_grad=False")
+
+
 def test_it_brings_dead_activations_back_to_life_first():
     dead = activation("3", dead_share=1.0, order=3)
     (finding,) = apply(no_gradient, training(**{**stack([0.0, 0.0, 1e-3]), "activations": (dead,)}))

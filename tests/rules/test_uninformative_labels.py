@@ -15,6 +15,8 @@ from gradcheck_kit.testing import (
     held_out,
     judge,
     learning_rate_response,
+    loss_call,
+    loss_calls,
     one_batch_fit,
     poisoned,
     tensor_summary,
@@ -33,6 +35,30 @@ def test_it_warns_of_a_loss_at_chance_at_every_rate_while_one_batch_is_learned_b
     assert finding.where == "train_data"
     assert "with 3 other learning rates, while 16 samples are learned by heart" in finding.message
     assert finding.evidence["chance"] == CHANCE
+
+
+SHUFFLED = {"order": "shuffled", "labels": ((-100, 7000), (1, 1827)), "label_batches": ()}
+
+
+def test_it_warns_of_labels_that_are_all_one_class():
+    facts = training(), one_batch_fit(), data_summary(**SHUFFLED), loss_calls(loss_call())
+    (finding,) = apply(uninformative_labels, *facts)
+    assert finding.message.startswith("All 1,827 labels that count in the first 32 batches, which are shuffled, are")
+
+
+@pytest.mark.parametrize(
+    ("changes", "function"),
+    [
+        ({"order": "sequential"}, "cross_entropy"),
+        ({"labels": ((-100, 7000), (1, 60))}, "cross_entropy"),
+        ({"labels": ((0, 1800), (1, 27))}, "cross_entropy"),
+        ({}, "binary_cross_entropy_with_logits"),
+    ],
+    ids=["in order", "few", "two classes", "real samples of a discriminator"],
+)
+def test_it_passes_labels_of_one_class_that_may_be_meant(changes, function):
+    data = data_summary(**{**SHUFFLED, **changes})
+    assert apply(uninformative_labels, training(), one_batch_fit(), data, loss_calls(loss_call(function))) == ()
 
 
 def judged(constant, run=STUCK, fit=UNFITTED, **changes):
