@@ -36,3 +36,12 @@ class Schedule:
 
     scheduler: str  # "LambdaLR", ...; "" where nothing holds it any more, so that nobody can step it
     rates: tuple[float, ...]  # the largest of any group, before the first step and after each
+    # Of a warm-up whose first steps come nowhere near its end:
+    warm_up: int = 0  # steps to the highest rate, as far as it was followed
+    highest: float = 0.0  # rate on the way
+    batches: int | None = None  # of an epoch of the training data
+
+    @property
+    def passes(self) -> float:
+        """Over the training data, that a warm-up lasts if it is stepped with every batch."""
+        return self.warm_up / self.batches if self.batches else 0.0

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from gradcheck_kit.facts import HeldOut, LearningRateResponse, RateTrial, Schedule, Training, middle
 from gradcheck_kit.rule import Finding, Skip, rule
 
+PASSES = 100  # over the training data: most trainings are over before
+FEW_BATCHES = 8  # of an epoch: of full-batch training nobody counts epochs
+
 
 @rule(
     "GK204",
@@ -23,10 +26,14 @@ def learning_rate_too_low(
     """The updates are tiny, the loss stays where it is, and the same steps with a larger learning rate learn.
 
     Below a tenth of `ratio` no trial need succeed: such updates would take thousands of steps to change anything.
-    A scheduler that keeps the rate at exactly 0 in all of its first steps is a finding by itself.
+    A scheduler that keeps the rate at exactly 0 in all of its first steps is a finding by itself, and one whose warm-up
+    takes a hundred passes over the data is a warning.
     """
     if schedule is not None and schedule.rates and not any(schedule.rates):
         yield _of_schedule(schedule)
+        return
+    if schedule is not None and schedule.passes >= PASSES and (schedule.batches or 0) >= FEW_BATCHES:
+        yield _of_warm_up(schedule)
         return
     if not training.optimizer_given:
         raise Skip("the learning rate is the probe's own; choose one with --lr")
@@ -106,6 +113,20 @@ def _of_schedule(schedule: Schedule) -> Finding:
             "Look for an integer division in its function, step // n, which is 0 for n steps, and write step / n.",
             "Print optimizer.param_groups[0]['lr'] in the loop.",
         ),
+    )
+
+
+def _of_warm_up(schedule: Schedule) -> Finding:
+    steps = len(schedule.rates) - 1
+    return Finding(
+        where="optimizer",
+        message=f"{schedule.scheduler} warms the learning rate up for {schedule.warm_up:,} steps or more. Stepped with "
+        f"every batch that is {schedule.passes:,.0f} passes over the training data, which has {schedule.batches:,} "
+        f"batches. In its first {steps} steps the rate is at most {max(schedule.rates):.1e}, and it goes up to "
+        f"{schedule.highest:.1e}, at which the probe trains.",
+        evidence={"warm_up": schedule.warm_up, "batches": schedule.batches, "passes": schedule.passes, "limit": PASSES},
+        fixes=("Make the warm-up a part of the first epochs: a twentieth of all steps that are planned is usual.",),
+        severity="warning",
     )
 
 

@@ -40,6 +40,17 @@ def test_tells_a_warm_up_from_one_that_never_comes(probe_of, blobs, divide, zero
     assert look_at_schedule(probe).rates.count(0.0) == zeros
 
 
+def test_follows_a_warm_up_to_its_end_where_that_is_far(probe_of, blobs):
+    probe, *_kept = scheduled(probe_of, blobs, lambda o: lr_scheduler.LambdaLR(o, lambda s: min(1.0, (s + 1) / 2000)))
+    found = look_at_schedule(probe)
+    assert (found.warm_up, found.highest, found.batches) == (1999, pytest.approx(0.1), len(probe.prepared.train))
+
+
+def test_follows_no_warm_up_further_that_is_nearly_over(probe_of, blobs):
+    probe, *_kept = scheduled(probe_of, blobs, lambda o: lr_scheduler.LambdaLR(o, lambda s: min(1.0, (s + 1) / 100)))
+    assert look_at_schedule(probe).warm_up == 0
+
+
 def test_follows_schedulers_within_a_scheduler(probe_of, blobs):
     def chained(optimizer):
         warm_up = lr_scheduler.LinearLR(optimizer, 0.1, total_iters=5)

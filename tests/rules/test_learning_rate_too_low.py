@@ -147,6 +147,22 @@ def test_it_passes_a_warm_up_that_begins_at_zero():
     assert apply(learning_rate_too_low, training(), Schedule("LambdaLR", (0.0, *(0.01,) * 60))) == ()
 
 
+def warming_up(steps, batches):
+    rates = tuple(1e-3 * (i + 1) / steps for i in range(61))
+    return Schedule("LambdaLR", rates, warm_up=steps, highest=1e-3, batches=batches)
+
+
+def test_it_warns_of_a_warm_up_that_outlasts_the_training():
+    (finding,) = apply(learning_rate_too_low, training(), warming_up(5000, 16))
+    assert finding.severity == "warning"
+    assert "Stepped with every batch that is 312 passes over the training data" in finding.message
+
+
+@pytest.mark.parametrize(("steps", "batches"), [(4000, 500), (4000, None), (4000, 1), (400, 16)])
+def test_it_passes_a_warm_up_of_usual_length_and_full_batch_training(steps, batches):
+    assert apply(learning_rate_too_low, training(), warming_up(steps, batches)) == ()
+
+
 def crawling(**changes):
     """A loss that falls from three times that of a constant prediction, by next to nothing."""
     return training(**{"losses": falling(start=7.0, end=6.8), "optimizer_given": True, **changes})
