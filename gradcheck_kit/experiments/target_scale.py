@@ -26,6 +26,8 @@ from gradcheck_kit.target.outputs import tensors
 from gradcheck_kit.target.workspace import seed_everything, workspace
 
 BATCHES = 8
+FEWEST = 3  # values that are equal, to be taken for a mark
+FAR = 10.0  # standard deviations of all others, from their mean
 MOST_COLUMNS = 64  # beyond which a target is an image or a sequence, whose numbers have one scale
 
 
@@ -53,6 +55,7 @@ def measure_target_scale(probe: Probe) -> TargetScale:
         for i, (m, s) in enumerate(zip(mean, std, strict=True))
     ]
     scale = max(scales, key=lambda one: (one.odd, math.hypot(one.mean, one.std)))
+    scale = _marked(scale, values[:, scale.column])
     if training is None or not (training.harm or training.above_chance) or prepared.settings.quick or not scale.odd:
         return scale
     losses, constant = _run_standardized(probe, mean, std)
@@ -71,7 +74,8 @@ def _several(probe: Probe) -> bool:
         return True
     with keep_random_state(), kept_generators(prepared.train):
         seed_everything(prepared.settings.seed)
-        return not isinstance(task.target(next(iter(prepared.train))), Tensor)
+        batch = next(iter(prepared.train))
+        return not isinstance(task.target(batch), Tensor) or len(task.form.taken(batch)) > 1
 
 
 Parts = dict[tuple[Any, ...], Tensor]
@@ -80,7 +84,7 @@ Parts = dict[tuple[Any, ...], Tensor]
 def _parts(probe: Probe, batch: Any) -> Parts:
     """The real numbers that the loss takes of a batch and the model is not given, by their place in the batch."""
     task = probe.prepared.task
-    taken = {id(t) for t in tensors(task.form.target_of(batch))} - {id(t) for t in tensors(task.form.given(batch))}
+    taken = {id(t) for t in task.form.taken(batch)} - {id(t) for t in tensors(task.form.given(batch))}
     leaves = pytree.tree_flatten_with_path(batch)[0]
     return {path: t for path, t in leaves if id(t) in taken and isinstance(t, Tensor) and t.is_floating_point()}
 
@@ -97,7 +101,8 @@ def _of_several(probe: Probe) -> TargetScale:
         if values.numel() and bool(torch.isfinite(values).all()):
             mean, std = float(values.mean()), float(values.std(correction=0))
             low, high = float(values.min()), float(values.max())
-            scales[path] = TargetScale(1, 0, mean, std, low, high, (), None, part=pytree.keystr(path))
+            scale = TargetScale(1, 0, mean, std, low, high, (), None, part=pytree.keystr(path))
+            scales[path] = _marked(scale, values)
     if not scales:
         raise NotApplicable("the loss takes no real numbers beside the output that the model is not given")
     scale = max(scales.values(), key=lambda one: (one.odd, math.hypot(one.mean, one.std)))
@@ -121,6 +126,18 @@ def _of_several(probe: Probe) -> TargetScale:
         except Exception:  # noqa: BLE001  # a loss of positive numbers does not take these
             return scale
     return replace(scale, standardized_losses=losses)
+
+
+def _marked(scale: TargetScale, values: Tensor) -> TargetScale:
+    """With the number that stands for a missing value: it comes again and again, far from all others, as -999 does."""
+    for end in (values.min(), values.max()):
+        marked = values == end
+        others = values[~marked]
+        if int(marked.sum()) < FEWEST or len(others) < len(values) / 2:
+            continue
+        if not abs(float(end - others.mean())) <= FAR * float(others.std(correction=0)):
+            return replace(scale, marker=float(end), marked=float(marked.double().mean()))
+    return scale
 
 
 def _target(target: Any) -> Tensor:

@@ -238,6 +238,8 @@ class TargetScale:
     standardized_constant_loss: float | None
     with_input_of: str = ""  # the layer whose input was standardised as well, where the target alone did not help
     part: str = ""  # which of several things that the loss takes: "['age']"; "" where there is one target
+    marker: float | None = None  # one number that comes again and again, far from all others, as -999 for missing ones
+    marked: float = 0.0  # its share
 
     @property
     def odd(self) -> bool:

@@ -25,6 +25,7 @@ def unnormalized_target(scale: TargetScale, training: Training) -> Iterator[Find
         f"{_name(scale)} has mean {scale.mean:.3g} and standard deviation {scale.std:.3g}"
         + (f" in column {scale.column}" if scale.columns > 1 else "")
         + f", and ranges from {scale.minimum:.3g} to {scale.maximum:.3g}"
+        + (f"; {scale.marked:.1%} of it is {scale.marker:g}, far from all else" if scale.marker is not None else "")
     )
     harm, above = training.harm, training.above_chance
     if not (harm or above):
@@ -52,6 +53,14 @@ def unnormalized_target(scale: TargetScale, training: Training) -> Iterator[Find
         f"{again.losses[0]:.3g} to {again.end:.3g}{_of(chance)}.",
         evidence={"mean": scale.mean, "std": scale.std, "limit": 10, "standardized_end": again.end},
         fixes=(
+            *(
+                (
+                    f"Leave out what is {scale.marker:g}, which seems to mark missing values: mask it in the loss, "
+                    f"((prediction - y)[y != {scale.marker:g}] ** 2).mean(), or drop these samples.",
+                )
+                if scale.marker is not None
+                else ()
+            ),
             f"Standardise {'it' if scale.part else 'the target'} where the data is read, y = (y - {scale.mean:.3g}) / "
             f"{scale.std:.3g}, and undo it on predictions: y * {scale.std:.3g} + {scale.mean:.3g}."
             if scale.columns == 1

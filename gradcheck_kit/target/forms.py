@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from gradcheck_kit.target.fields import field_names, has_fields, item
+from gradcheck_kit.target.outputs import tensors
 
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
 
@@ -52,6 +53,10 @@ class Form:
     def target_of(self, batch: Any) -> Any:
         """The target alone."""
         return self.split(batch)[2]
+
+    def taken(self, batch: Any) -> list[Tensor]:
+        """All that the loss takes of a batch beside the output."""
+        return tensors(self.target_of(batch))
 
     def given(self, batch: Any) -> Any:
         """What the model is given of a batch."""

@@ -105,6 +105,7 @@ class StepForm(Form):
     targets: tuple[int, ...] = ()  # what the loss takes beside the output
     part: tuple[Any, ...] = ()  # by which indices the one target is cut out, one after the other
     compared: bool = False  # there is one target, which is what the prediction is compared with
+    beside: tuple[int, ...] = ()  # what the loss takes beside output and target
     count: int = 0  # tensors of a batch
 
     def split(self, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
@@ -123,6 +124,12 @@ class StepForm(Form):
         for index in self.part:
             found = found[index]
         return found
+
+    def taken(self, batch: Any) -> list[Tensor]:
+        """All that the loss takes of a batch beside the output."""
+        leaves = tensors(batch)
+        found = tensors(self.target_of(batch))
+        return found + [leaves[place] for place in self.beside] if len(leaves) == self.count else found
 
     def given(self, batch: Any) -> Any:
         """What of a batch reaches the model, by name where it has names."""

@@ -151,16 +151,16 @@ class _Recorded:
         places = self._places()
         found = self._compared()
         loss = StepLoss(self.step, self.model, found.kind if found else "", found.ignore_index if found else -100)
+        used = set(range(len(self.leaves))) if self.loss is None else self._watch.places(self.loss)
         rest: tuple[int, ...] = ()
         if found is not None:
             whole = not found.part and any(self.leaves[found.place] is t for t in self._given)
             rest = () if whole and not found.labels else (found.place,)
         else:
-            used = set(range(len(self.leaves))) if self.loss is None else self._watch.places(self.loss)
             rest = tuple(sorted(used - places))
         form = StepForm(
             "step", step=loss, places=tuple(sorted(places)), targets=rest, part=found.part if found else (),
-            compared=len(rest) == 1, count=len(self.leaves),
+            compared=len(rest) == 1, beside=tuple(sorted(used - places - set(rest))), count=len(self.leaves),
         )  # fmt: skip
         return replace(self.task_before, form=form, loss_fn=loss, loss_style="batch", training_step=None)
 

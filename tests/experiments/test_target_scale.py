@@ -136,6 +136,33 @@ def test_standardises_the_odd_one_of_several_targets(probe_of):
     assert found.standardized_losses[-1] < 0.9 * found.standardized_losses[0]
 
 
+@pytest.mark.parametrize("missing", [0, 40])
+def test_looks_at_the_second_target_of_a_step_and_at_the_mark_of_missing_ones(missing, probe_of):
+    class TwoHeads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.kind, self.number = nn.Linear(4, 3), nn.Linear(4, 1)
+
+        def forward(self, x):
+            return self.kind(x), self.number(x)[:, 0]
+
+    def step(model, batch):
+        x, kind, number = batch
+        scores, estimate = model(x)
+        return F.cross_entropy(scores, kind) + F.mse_loss(estimate, number)
+
+    torch.manual_seed(0)
+    x = torch.randn(256, 4)
+    number = 100 * x[:, 1]
+    number[:missing] = -9999.0
+    data = DataLoader(TensorDataset(x, x[:, :3].argmax(1), number), 32, shuffle=True)
+    model = TwoHeads()
+    sgd = torch.optim.SGD(model.parameters(), lr=1e-7)
+    found = measure_target_scale(probe_of(model, train=data, training_step=step, optimizer=sgd))
+    assert found.part == "[2]"
+    assert (found.marker, found.marked) == ((-9999.0, pytest.approx(40 / 256)) if missing else (None, 0.0))
+
+
 def test_reads_no_classes_off_scores_that_the_loss_only_picks_out(probe_of):
     """Rewards of a value network: the actions are no labels of its outputs."""
     torch.manual_seed(0)

@@ -104,6 +104,12 @@ def test_it_names_the_part_of_a_batch_that_is_off():
     assert finding.fixes[0].startswith("Standardise it where the data is read, y = (y - 3e+05) / 8e+04")
 
 
+def test_it_says_which_number_seems_to_mark_missing_values():
+    (finding,) = apply(unnormalized_target, prices(minimum=-999.0, marker=-999.0, marked=0.121), STUCK)
+    assert "; 12.1% of it is -999, far from all else, and the loss" in finding.message
+    assert finding.fixes[0].startswith("Leave out what is -999, which seems to mark missing values")
+
+
 def test_it_skips_a_loss_that_has_no_floor():
     with pytest.raises(Skip, match="the loss becomes negative"):
         apply(
