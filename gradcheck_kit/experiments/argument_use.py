@@ -1,7 +1,8 @@
 """Which arguments of the model change nothing, though its forward reads them: a time step that is divided to 0, say.
 
 Told of one argument beside others, whose values differ between the samples of a batch. What forward never reads, or
-reads for its shape alone, is an interface and no fault.
+reads for its shape alone, is an interface and no fault, unless it is the like of one that it reads: of two sentences
+that are to be compared one is read twice.
 """
 
 from __future__ import annotations
@@ -62,12 +63,24 @@ def _ignored(probe: Probe, names: set[str] | None, *, trained: bool) -> list[Ign
         lines = _reads(work.model)
         found = []
         for name, value in given.items():
-            asked = (names is None or name in names) and name in lines
-            if asked and not any(value is target for target in known):
-                changes = _changes(work, bound, name, value)
-                if changes:
-                    found.append(IgnoredArgument(name, tuple(value.shape), lines[name], changes))
+            if (names is not None and name not in names) or any(value is target for target in known):
+                continue
+            twin = "" if name in lines else _twin(name, given, lines)
+            if (name in lines or twin) and (changes := _changes(work, bound, name, value)):
+                found.append(IgnoredArgument(name, tuple(value.shape), lines.get(name, ""), changes, twin))
         return found
+
+
+def _twin(name: str, given: dict[str, Tensor], lines: dict[str, str]) -> str:
+    """Another argument of the same shape and type, which forward reads; "" where there is none.
+
+    Masks, positions and one number per sample, such as lengths, are an interface.
+    """
+    value = given[name]
+    if not lines or value.ndim < 2 or len(value.unique()) <= 2 or torch.equal(every_second_row(value), value):
+        return ""
+    like = (other for other in given if other in lines and given[other].dtype is value.dtype)
+    return next((other for other in like if given[other].shape == value.shape), "")
 
 
 def _changes(work: Workspace, bound: inspect.BoundArguments, name: str, value: Tensor) -> int:

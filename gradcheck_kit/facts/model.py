@@ -169,12 +169,13 @@ class FutureMixing:
 
 @dataclass(frozen=True, slots=True)
 class IgnoredArgument:
-    """An argument of the model beside others, whose values forward reads and which changes no output by a bit."""
+    """An argument of the model beside others that changes no output by a bit, though forward reads it or its like."""
 
     name: str
     shape: tuple[int, ...]
-    source: str  # where forward reads it first: "model.py:31"
+    source: str  # where forward reads it first: "model.py:31"; "" where it does not
     changes: int  # other values that were tried
+    twin: str = ""  # an argument of the same shape and type that forward reads, where it does not read this one
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from gradcheck_kit.rule import Finding, Skip, listed, rule
 NORMS = ("layer_norm", "group_norm", "instance_norm")
 
 
-@rule("GK407", needs=(InputUse,), uses=(Training,), explains=("GK103", "GK104", "GK205", "GK601", "GK606"))
+@rule("GK407", needs=(InputUse,), uses=(Training,), explains=("GK103", "GK104", "GK205", "GK507", "GK601", "GK606"))
 def input_ignored(use: InputUse, training: Training | None) -> Iterator[Finding]:
     """The output is the same to the last bit whatever the input is, or what was learned makes nothing of it.
 
@@ -48,16 +48,20 @@ def input_ignored(use: InputUse, training: Training | None) -> Iterator[Finding]
 
 def _of_argument(ignored: tuple[IgnoredArgument, ...]) -> Finding:
     first = ignored[0]
+    reads = f"reads its argument {first.name} of shape {first.shape} ({first.source})"
+    if first.twin:
+        reads = f"takes {first.name}, of the shape and type of {first.twin} {first.shape}, and reads only {first.twin}"
     others = f" The same holds of {listed(one.name for one in ignored[1:])}." if ignored[1:] else ""
     return Finding(
         where=first.name,
-        message=f"forward reads its argument {first.name} of shape {first.shape} ({first.source}), and with "
-        f"{first.changes} other values in its place the output stays the same to the last bit, in eval mode and in "
-        f"training mode.{others}",
+        message=f"forward {reads}: with {first.changes} other values in its place the output stays the same to the "
+        f"last bit, in eval mode and in training mode.{others}",
         evidence={"argument": first.name, "changes": first.changes, "source": first.source},
         fixes=(
-            f"Follow {first.name} from {first.source}: an integer division (t // n is 0 below n), a product with 0, or "
-            "a result that nothing uses takes its values away.",
+            f"Look where {first.twin} is read twice in forward, and read {first.name} there; or take {first.name} out."
+            if first.twin
+            else f"Follow {first.name} from {first.source}: an integer division (t // n is 0 below n), a product with "
+            "0, or a result that nothing uses takes its values away.",
         ),
         severity="warning",
         places=tuple(one.name for one in ignored),

@@ -69,6 +69,47 @@ class Multiplied(Net):
         return self.layer(x) + self.scale(t.float()[:, None] * 0.0)
 
 
+class Pair(nn.Module):
+    """Compares two sentences."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(100, 4), nn.Linear(8, 2)
+
+    def of(self, a, b):
+        return self.head(torch.cat([self.embed(a).mean(1), self.embed(b).mean(1)], 1))
+
+
+class Twice(Pair):
+    def forward(self, a, b):
+        return self.of(a, a)
+
+
+class Both(Pair):
+    def forward(self, a, b):
+        return self.of(a, b)
+
+
+def pairs(second=None):
+    torch.manual_seed(0)
+    a, b = torch.randint(0, 100, (2, 64, 6))
+    return DataLoader(TensorDataset(a, b if second is None else second, torch.randint(0, 2, (64,))), 16)
+
+
+def test_finds_the_second_of_a_pair_that_is_not_read(probe_of):
+    (lost,) = use_of(probe_of, Twice, pairs()).arguments
+    assert (lost.name, lost.twin, lost.source) == ("b", "a", "")
+
+
+MASK = (torch.arange(64)[:, None] % 6 > torch.arange(6)).long()
+POSITIONS = torch.arange(6).expand(64, 6)
+
+
+@pytest.mark.parametrize(("kind", "second"), [(Both, None), (Twice, MASK), (Twice, POSITIONS)])
+def test_leaves_pairs_that_are_read_and_masks_and_positions_alone(kind, second, probe_of):
+    assert use_of(probe_of, kind, pairs(second)).arguments == ()
+
+
 HEALTHY = [Embedded, StartsAtZero, LongestOnly, ShapeOnly, Unread, InTrainingOnly]
 
 

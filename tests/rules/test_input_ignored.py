@@ -93,6 +93,13 @@ def test_it_warns_of_an_argument_that_is_read_and_lost():
     (finding,) = outcome.findings
     assert finding.where == "t"
     assert finding.message == (
-        "forward reads its argument t of shape (128,) (model.py:42), and with 3 other values in its place the output "
-        "stays the same to the last bit, in eval mode and in training mode."
+        "forward reads its argument t of shape (128,) (model.py:42): with 3 other values in its place the output stays "
+        "the same to the last bit, in eval mode and in training mode."
     )
+
+
+def test_it_warns_of_the_second_of_a_pair_that_is_not_read():
+    lost = IgnoredArgument("b", (48, 40), "", 3, twin="a")
+    (finding,) = apply(input_ignored, input_use(arguments=(lost,)), training())
+    assert finding.message.startswith("forward takes b, of the shape and type of a (48, 40), and reads only a: with 3")
+    assert finding.fixes == ("Look where a is read twice in forward, and read b there; or take b out.",)
