@@ -9,11 +9,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from gradcheck_kit.experiments import NotApplicable, Probe
-from gradcheck_kit.facts import LossCall, LossCalls
+from gradcheck_kit.facts import LossCall, LossCalls, Transcripts
 from gradcheck_kit.target.batches import endless
 from gradcheck_kit.target.workspace import workspace
 
-FUNCTIONS = ("cross_entropy", "nll_loss", "binary_cross_entropy_with_logits", "binary_cross_entropy")
+FUNCTIONS = ("cross_entropy", "nll_loss", "binary_cross_entropy_with_logits", "binary_cross_entropy", "ctc_loss")
+ARGUMENTS = {"ctc_loss": ("input", "target", "input_lengths", "target_lengths", "blank")}  # of others: with a weight
 MOST = 8  # calls that are kept
 
 
@@ -41,12 +42,14 @@ class _Watch(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
         if name in FUNCTIONS and func is getattr(torch.nn.functional, name) and len(self.seen) < MOST:
-            given = dict(zip(("input", "target", "weight"), args, strict=False)) | (kwargs or {})
+            given = dict(zip(ARGUMENTS.get(name, ("input", "target", "weight")), args, strict=False)) | (kwargs or {})
             self.seen.append((name, given | {"result": result}))
         return result
 
 
 def _call(name: str, given: dict[str, Any], loss: Tensor) -> LossCall:
+    if name == "ctc_loss":  # whose first argument is called otherwise
+        given = {"input": given.get("log_probs"), "target": given.get("targets"), **given}
     scores, target, result = given["input"].detach(), given["target"].detach(), given["result"]
     values = target.double() if target.device.type != "mps" else target.float()
     empty = values.numel() == 0
@@ -68,6 +71,7 @@ def _call(name: str, given: dict[str, Any], loss: Tensor) -> LossCall:
         and (result is loss or loss.grad_fn is result.grad_fn or _only_reshaped(loss, result)),
         value=float(result.detach()) if isinstance(result, Tensor) and result.numel() == 1 else None,
         chance=_of_zeros(name, given),
+        transcripts=_transcripts(given) if name == "ctc_loss" else None,
     )  # fmt: skip
 
 
@@ -85,6 +89,28 @@ def _of_zeros(name: str, given: dict[str, Any]) -> float | None:
     scores = arguments.pop("input").detach()
     result = getattr(torch.nn.functional, name)(torch.zeros_like(scores), **arguments)
     return float(result) if result.numel() == 1 else None
+
+
+def _transcripts(given: dict[str, Any]) -> Transcripts:
+    """The targets of a CTC loss, padded, of shape (n, s), or one after the other, each cut to its length.
+
+    A symbol that follows itself needs a step between the two (Graves et al. 2006).
+    """
+    targets, lengths = given["target"].detach().cpu(), torch.as_tensor(given["target_lengths"]).cpu().reshape(-1)
+    steps = torch.as_tensor(given["input_lengths"]).cpu().reshape(-1)
+    if targets.ndim == 2:
+        rows = [row[: int(length)] for row, length in zip(targets, lengths, strict=True)]
+    else:
+        rows = list(targets.split([int(length) for length in lengths]))
+    needed = [len(row) + int((row[1:] == row[:-1]).sum()) for row in rows]
+    symbols = torch.cat(rows)
+    return Transcripts(
+        symbols=len(symbols),
+        blanks=int((symbols == int(given.get("blank", 0))).sum()),
+        outside=int(((symbols < 0) | (symbols >= given["input"].shape[-1])).sum()),
+        samples=len(rows),
+        too_long=sum(need > int(step) for need, step in zip(needed, steps, strict=True)),
+    )
 
 
 def _only_reshaped(loss: Tensor, result: Tensor) -> bool:

@@ -36,6 +36,7 @@ from gradcheck_kit.facts.model import (
     LossTerms,
     MixingOperation,
     Symmetry,
+    Transcripts,
 )
 from gradcheck_kit.facts.second_runs import (
     BatchRepetition,
@@ -116,6 +117,7 @@ __all__ = [
     "TimeGradient",
     "TimeGradients",
     "Training",
+    "Transcripts",
     "UnregisteredModule",
     "WeightDecay",
     "WiredModule",

@@ -39,6 +39,17 @@ class LossInputs:
 
 
 @dataclass(frozen=True, slots=True)
+class Transcripts:
+    """What a CTC loss was given for targets, within their lengths."""
+
+    symbols: int
+    blanks: int  # symbols that are the blank's index, which stands for no symbol
+    outside: int  # symbols that no output stands for
+    samples: int
+    too_long: int  # samples whose target needs more steps than the output has: their loss is infinite, or set to 0
+
+
+@dataclass(frozen=True, slots=True)
 class LossCall:
     """One call of a loss function of torch's, as it was made for one training batch."""
 
@@ -54,6 +65,7 @@ class LossCall:
     is_the_loss: bool  # what it returned is the loss itself: nothing was added or multiplied
     value: float | None = None  # what it returned, if that is one number
     chance: float | None = None  # what it returns for scores of zero, which say nothing
+    transcripts: Transcripts | None = None  # of ctc_loss
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import LossCall, LossCalls, Training
+from gradcheck_kit.facts import LossCall, LossCalls, Training, Transcripts
 from gradcheck_kit.rule import Finding, Skip, rule
 
 SLACK = 1e-2  # of a sum of probabilities: half precision has three digits
@@ -41,7 +41,10 @@ def invalid_labels(loss_calls: LossCalls, training: Training | None) -> Iterator
     for call in judged:
         if _not_known(call):
             raise Skip("the labels hold NaN (see non-finite-input)")
-        found = _binary(call) if "binary" in call.function else _classes(call)
+        if call.transcripts is not None:
+            found = _symbols(call, call.transcripts)
+        else:
+            found = _binary(call) if "binary" in call.function else _classes(call)
         if found is not None:
             yield found
             return
@@ -123,6 +126,37 @@ def _classes(call: LossCall) -> Finding | None:
             severity=None if call.target_minimum < 0 else "warning",
         )
     return None
+
+
+def _symbols(call: LossCall, found: Transcripts) -> Finding | None:
+    """A CTC loss checks next to nothing of its targets."""
+    outputs = call.input_shape[-1]
+    if found.outside:
+        what = f"{found.outside} of {found.symbols} symbols for which its {outputs} outputs have none"
+        fix = "Give the last layer an output for each symbol and one for the blank, and number them from 0."
+    elif found.blanks:
+        what = (
+            f"the blank itself for {found.blanks} of {found.symbols} symbols: a blank stands for no symbol, so that no "
+            "output can be read as one"
+        )
+        fix = (
+            "Number the symbols from 1 where blank=0 (y + 1, and one output more), or set blank to an index of its own."
+        )
+    elif found.too_long:
+        what = (
+            f"{found.too_long} of {found.samples} targets that need more steps than the output has, one for each "
+            "symbol and one between two that are equal: their loss is infinite, or with zero_infinity nothing"
+        )
+        fix = "Let the model shorten time less (fewer strides or pools), or leave these samples out."
+    else:
+        return None
+    return Finding(
+        where="labels",
+        message=f"ctc_loss is given {what}.",
+        evidence=_evidence(call, outside=found.outside, blanks=found.blanks, too_long=found.too_long, limit=0),
+        fixes=(fix,),
+        severity="warning" if not found.outside and not found.blanks and 2 * found.too_long < found.samples else None,
+    )
 
 
 def _text(shape: tuple[int, ...]) -> str:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from gradcheck_kit.experiments import NotApplicable
 from gradcheck_kit.experiments.loss_calls import watch_loss_calls
+from gradcheck_kit.facts import Transcripts
 
 
 def calls(probe):
@@ -48,6 +49,21 @@ def test_sees_the_losses_of_a_training_step(probe_of, blobs):
 def test_sees_weights_and_reduction(probe_of, blobs, loss_fn, weighted, reduction):
     (call,) = calls(probe_of(nn.Linear(4, 2), train=blobs(), loss_fn=loss_fn))
     assert (call.weighted, call.reduction) == (weighted, reduction)
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_counts_the_symbols_of_transcripts_within_their_lengths(padded, probe_of):
+    """Six steps; of four targets one holds the blank, and one needs seven of them."""
+    lengths = torch.tensor([2, 2, 2, 4])
+    targets = torch.tensor([[1, 2, 0, 0], [0, 1, 0, 0], [1, 3, 0, 0], [1, 1, 1, 1]])
+    flat = torch.cat([row[:n] for row, n in zip(targets, lengths, strict=True)])
+
+    def step(model, batch):
+        frames = model(batch[0]).log_softmax(-1).transpose(0, 1)
+        return F.ctc_loss(frames, targets if padded else flat, (6,) * 4, lengths, zero_infinity=True)
+
+    (call,) = calls(probe_of(nn.Linear(5, 4), train=[(torch.randn(4, 6, 5),)], training_step=step))
+    assert call.transcripts == Transcripts(symbols=10, blanks=1, outside=0, samples=4, too_long=1)
 
 
 def test_adds_up_class_probabilities(probe_of):

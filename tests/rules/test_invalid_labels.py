@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from gradcheck_kit.facts import Transcripts
 from gradcheck_kit.rule import Skip
 from gradcheck_kit.rules.invalid_labels import invalid_labels
 from gradcheck_kit.testing import apply, loss_call, loss_calls, training
@@ -43,6 +44,30 @@ def test_it_passes_hard_and_soft_binary_labels(bounds):
 def test_it_skips_losses_whose_labels_may_be_masked(changes):
     with pytest.raises(Skip, match="weighted or not averaged"):
         apply(invalid_labels, binary(-1, 1, **changes))
+
+
+def transcribed(**changes):
+    numbers = {"symbols": 127, "blanks": 0, "outside": 0, "samples": 32, "too_long": 0, **changes}
+    return loss_calls(loss_call("ctc_loss", input_shape=(30, 32, 7), transcripts=Transcripts(**numbers)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "severity"),
+    [
+        ({"outside": 3}, "3 of 127 symbols for which its 7 outputs have none", None),
+        ({"blanks": 24}, "the blank itself for 24 of 127 symbols", None),
+        ({"too_long": 20}, "20 of 32 targets that need more steps than the output has", None),
+        ({"too_long": 1}, "1 of 32 targets that need more steps than the output has", "warning"),
+    ],
+)
+def test_it_finds_transcripts_that_ctc_cannot_learn(changes, said, severity):
+    (finding,) = apply(invalid_labels, transcribed(**changes))
+    assert said in finding.message
+    assert finding.severity == severity
+
+
+def test_it_passes_transcripts_that_fit():
+    assert apply(invalid_labels, transcribed()) == ()
 
 
 def test_it_finds_one_class():
