@@ -60,7 +60,7 @@ def test_counts_the_symbols_of_transcripts_within_their_lengths(padded, probe_of
 
     def step(model, batch):
         frames = model(batch[0]).log_softmax(-1).transpose(0, 1)
-        return F.ctc_loss(frames, targets if padded else flat, (6,) * 4, lengths, zero_infinity=True)
+        return F.ctc_loss(frames, targets if padded else flat, torch.full((4,), 6), lengths, zero_infinity=True)
 
     (call,) = calls(probe_of(nn.Linear(5, 4), train=[(torch.randn(4, 6, 5),)], training_step=step))
     assert call.transcripts == Transcripts(symbols=10, blanks=1, outside=0, samples=4, too_long=1)
