@@ -112,16 +112,26 @@ class _LossWatch(TorchFunctionMode):
             return
         prediction, target = operands[0], operands[1] if len(operands) > 1 else None
         if name in _COMPARING:
-            if target is None or prediction.shape != target.shape:
+            if target is None:
                 return
             if any(prediction is t for t in self._wanted):
                 prediction, target = target, prediction
-            if not any(target is t for t in self._wanted) and not _to_be_reached(name, prediction, target):
+            known = any(target is t for t in self._wanted)
+            if prediction.shape != target.shape and not (known and name in _DIFFERENCES and _each(prediction, target)):
+                return
+            if not known and not _to_be_reached(name, prediction, target):
                 return  # two things that the model computed: nobody says that either is to reach the other
         if prediction.requires_grad and prediction.is_floating_point() and prediction.numel():
             weighted = any(isinstance(weight, Tensor) for weight in (*args[2:], kwargs.get("weight")))
             dim = _class_dimension(name, prediction, args, kwargs)
             self.seen.append(_Seen(name, _users_line(), prediction, target, dim, weighted, result))
+
+
+def _each(prediction: Tensor, target: Tensor) -> bool:
+    """Whether several predictions are compared with each target, as the means of a mixture are."""
+    if prediction.ndim != target.ndim:
+        return False
+    return all(given in (wanted, 1) for wanted, given in zip(prediction.shape, target.shape, strict=True))
 
 
 def _to_be_reached(name: str, prediction: Tensor, target: Tensor) -> bool:

@@ -151,6 +151,17 @@ def test_says_how_much_of_the_target_is_out_of_range(probe_of):
     assert one.target_minimum < 0 < one.target_maximum
 
 
+@pytest.mark.parametrize(("function", "share"), [(F.relu, 1.0), (torch.tanh, 0.3)])
+def test_says_it_of_the_means_of_a_mixture(function, share, probe_of):
+    def nearest(means, y):
+        return (y - means).square().min(1).values.mean()
+
+    data = [(x, -x[:, :1].abs() - 0.5) for x, _ in batches()]
+    (one,) = inputs(probe_of, Functional(function), nearest, data).inputs
+    assert one.operation == "sub"
+    assert one.unreachable > share
+
+
 def test_does_not_count_targets_that_are_masked(probe_of):
     def masked(out, y):
         return ((out - y).square() * (y >= 0)).sum() / (y >= 0).sum()
