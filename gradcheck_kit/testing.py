@@ -406,7 +406,7 @@ def loss_terms(**changes: Any) -> LossTerms:
 def held_out(**changes: Any) -> HeldOut:
     """Three hundred samples that were not trained on, of which most are told."""
     healthy = {"steps": 40, "factor": 1.0, "trained_on": 0.5 * CHANCE, "others": 0.6 * CHANCE, "lowest": 0.6 * CHANCE}
-    return _build(HeldOut, {**healthy, "correct": 240, "commonest": 40, "samples": 300}, changes)
+    return _build(HeldOut, {**healthy, "correct": 240, "commonest": 40, "samples": 300, "others_samples": 300}, changes)
 
 
 def gradient_noise(**changes: Any) -> GradientNoise:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from gradcheck_kit.experiments import NotApplicable, Probe
 from gradcheck_kit.facts import Evaluation, HeldOut, LearningRateResponse, Training
+from gradcheck_kit.target.batches import batch_size_of
 from gradcheck_kit.target.outputs import tensors
 from gradcheck_kit.target.workspace import Workspace, workspace
 
@@ -46,7 +48,11 @@ def look_at_held_out(probe: Probe) -> HeldOut:
         trained, others = batches[::2], batches[1::2]
         try:
             steps, lowest = _train(work, trained, others, training.constant_loss, probe)
-            return HeldOut(steps, factor, lowest, *_compare(work, trained, others))
+            found = HeldOut(steps, factor, lowest, *_compare(work, trained, others))
+            told = max(
+                found.samples, sum(batch_size_of(batch) or 0 for batch in others)
+            )  # tokens of a text, or samples
+            return replace(found, others_samples=told)
         except NotApplicable:
             raise
         except Exception as error:  # a loss that differentiates by itself cannot be evaluated without gradients

@@ -51,7 +51,7 @@ class LearningRateResponse:
         return min(self.trials, key=lambda trial: (trial.end, abs(math.log(trial.factor))))
 
 
-ENOUGH = 100  # samples to be told: what a model makes of fewer need not show, whatever the labels
+ENOUGH = 250  # samples to be told, after as many to learn from: fewer need not show what their labels depend on
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,7 @@ class HeldOut:
     correct: int  # of the others' samples, where they are classes
     commonest: int  # how many the commonest class would get
     samples: int  # 0: no classes
+    others_samples: int = 0  # or tokens of a text, classes or not
 
     def says_nothing(self, constant_loss: float | None) -> bool:
         """Whether the one half was learned, and the other is no better than a constant prediction, at p < 0.01.
@@ -76,7 +77,7 @@ class HeldOut:
             return False
         if not self.others - self.lowest > 0.02 * abs(constant_loss):
             return False
-        if 0 < self.samples < ENOUGH:
+        if self.others_samples < ENOUGH:
             return False
         return not self.samples or not (
             self.correct > self.commonest

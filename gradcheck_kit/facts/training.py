@@ -282,6 +282,11 @@ class Training:
         return late if len(late) >= 3 else [value for _, value in kept]
 
     @property
+    def untrained_weights(self) -> tuple[str, ...]:
+        """Layers whose trainable weight got no gradient, or exactly zero, at any recorded step."""
+        return tuple(p.layer for p in self.parameters if p.is_weight and p.trainable and not any(p.gradient_rms))
+
+    @property
     def frozen_zeros(self) -> tuple[str, ...]:
         """Layers whose weight nobody trains and that is exactly zero: they pass on neither signal nor gradient."""
         return tuple(

@@ -8,6 +8,7 @@ from gradcheck_kit.facts import DataSummary, Evaluation, LossCalls
 from gradcheck_kit.rule import Bar, Finding, Skip, rule
 
 MANY = 12  # classes
+DENSE = 50.0  # times, of one label per pixel: there some background is the rule
 ENOUGH = 20  # samples of a class, of which even a poor model gets one right
 
 
@@ -22,15 +23,18 @@ def class_imbalance(
     """
     if data.synthetic:
         raise Skip("the data is made up")
-    if not data.label_batches or len(data.labels) < 2:
-        raise Skip("there are no class labels, one per sample")
+    if len(data.labels) < 2 or (not data.label_batches and len(data.labels) > MANY):
+        raise Skip("there are no class labels, one per sample or pixel")
     if any(target.mean is None or math.isnan(target.mean) for target in data.targets):
         raise Skip("the labels hold NaN (see non-finite-input)")
     if data.order == "own":
         raise Skip("the loader has a sampler of its own")
     if data.order == "sequential" and data.spread_labels:
         raise Skip("the data is read in its order, so the first batches do not tell how common a class is")
-    counts = dict(data.labels)
+    counts = _counts(data, loss_calls)
+    if len(counts) < 2:
+        raise Skip("all labels that count are of one class")
+    ratio = ratio if data.label_batches else max(ratio, DENSE)
     commonest = max(counts, key=lambda label: counts[label])
     if counts[commonest] <= ratio * min(counts.values()):
         return
@@ -52,20 +56,27 @@ def class_imbalance(
             f"classes differ by {counts[commonest] / min(counts.values()):.0f} times, and none is left out for it"
         )
     rarest = min(missed, key=lambda label: counts[label])
+    kind = "samples" if data.label_batches else "places"
     yield Finding(
         where="labels",
-        message=f"Class {commonest} has {counts[commonest]:,} of {data.samples:,} samples and class {rarest} "
+        message=f"Class {commonest} has {counts[commonest]:,} of {sum(counts.values()):,} {kind} and class {rarest} "
         f"{counts[rarest]:,}, {counts[commonest] / counts[rarest]:.0f} times fewer (up to {ratio:g} is balanced); of "
-        f"{tested[rarest]:,} samples of class {rarest} the model recognises 0 and never answers {rarest}."
+        f"{tested[rarest]:,} {kind} of class {rarest} the model recognises 0 and never answers {rarest}."
         + (" The loader's WeightedRandomSampler draws them so." if data.order == "weighted" else ""),
         evidence={"ratio": counts[commonest] / counts[rarest], "limit": ratio, "missed": missed},
-        fixes=tuple(_fixes(data, binary="binary" in loss_calls.calls[0].function)),
-        profile=tuple(Bar(f"class {label}", "samples", float(count)) for label, count in sorted(counts.items())[:12]),
+        fixes=tuple(_fixes(data, counts, binary="binary" in loss_calls.calls[0].function)),
+        profile=tuple(Bar(f"class {label}", kind, float(count)) for label, count in sorted(counts.items())[:12]),
     )
 
 
-def _fixes(data: DataSummary, *, binary: bool) -> Iterator[str]:
-    counts = dict(data.labels)
+def _counts(data: DataSummary, loss_calls: LossCalls) -> dict[int, int]:
+    """How often each class that an output stands for occurs: -100 and 255 say that a place does not count."""
+    shape = loss_calls.calls[0].input_shape if loss_calls.calls else ()
+    classes = shape[1] if len(shape) > 1 and loss_calls.calls[0].function == "cross_entropy" else math.inf
+    return {label: count for label, count in data.labels if 0 <= label < classes}
+
+
+def _fixes(data: DataSummary, counts: dict[int, int], *, binary: bool) -> Iterator[str]:
     total = sum(counts.values())
     if data.order == "weighted":
         yield "Give the WeightedRandomSampler 1 / count of each sample's class as weights, not the count or its share."
@@ -77,4 +88,7 @@ def _fixes(data: DataSummary, *, binary: bool) -> Iterator[str]:
         yield f"Give the loss weights, CrossEntropyLoss(weight=torch.tensor([{weights}]))."
     else:
         yield "Give the loss weights, one per class: total / (classes * count), with the counts of the training data."
+    if not data.label_batches:
+        yield "Or add a loss that looks at overlap, such as Dice's, which is the same however large the background is."
+        return
     yield "Draw rare classes more often: torch.utils.data.WeightedRandomSampler with 1 / count of each sample's class."

@@ -19,6 +19,8 @@ def input_ignored(use: InputUse, training: Training | None) -> Iterator[Finding]
     may be a constant on purpose.
     """
     if use.worthless:
+        if training is not None and training.untrained_weights:
+            raise Skip(f"no gradient reaches {listed(training.untrained_weights)} (see no-gradient)")
         yield _worthless(use)
         return
     if use.arguments:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from gradcheck_kit.facts import Evaluation, Generalization, InputScale, Training, binomial_tail
 from gradcheck_kit.rule import Bar, Finding, Skip, rule
 
+FEW = 500  # training samples, of which a half tells nothing of the other whatever their labels depend on
 SIGNIFICANT = 2.33  # a z-score: p < 0.01
 
 
@@ -20,6 +21,8 @@ def overfitting(
 ) -> Iterator[Finding]:
     """The test loss fell and rose again by `rise` of its lowest, while the training loss went on falling.
 
+    Or few training samples are known by heart, and the test loss never came below a constant prediction's.
+
     Both are tested on the same samples each time (Wilcoxon, p < 0.01). A run that goes through its data less than
     twice, or does not learn, has nothing by heart.
     """
@@ -31,6 +34,9 @@ def overfitting(
         raise Skip("the run does not learn") if training.harm else Skip("test and training loss are close together")
     losses, best = generalization.losses, generalization.best
     lowest, last, start = losses[best], losses[-1], losses[0]
+    if _by_heart(training, generalization):
+        yield _of_few(training, generalization)
+        return
     if best == len(losses) - 1:
         return
     went = f"the test loss went from {start:.3g} to {lowest:.3g} and to {last:.3g}"
@@ -69,6 +75,31 @@ def overfitting(
         profile=tuple(
             Bar(f"after {step} updates", "test loss", loss)
             for step, loss in zip(generalization.steps, losses, strict=True)
+        ),
+    )
+
+
+def _by_heart(training: Training, generalization: Generalization) -> bool:
+    """Whether nothing of what was learned of a few samples holds for others. Of many it would be their labels."""
+    chance, few = training.constant_loss, generalization.training_samples <= FEW
+    if not few or chance is None or not chance > 0 or _more_accurate(generalization, 0):
+        return False
+    return generalization.training_losses[-1] < 0.1 * chance and min(generalization.losses) > 0.95 * chance
+
+
+def _of_few(training: Training, generalization: Generalization) -> Finding:
+    fitted, last = generalization.training_losses[-1], generalization.losses[-1]
+    return Finding(
+        where="test data",
+        message=f"In {generalization.epochs:.0f} passes over its {generalization.training_samples:,} samples the "
+        f"training loss comes to {fitted:.3g}, and the loss on {generalization.samples} test samples is {last:.3g}, no "
+        f"better than always predicting {training.constant_prediction} ({training.constant_loss:.3g}): they are known "
+        "by heart.",
+        evidence={"training": fitted, "test": last, "limit": training.constant_loss, "epochs": generalization.epochs},
+        fixes=(
+            "Add training samples: so few hold too little of what their labels depend on, for a model that fits them "
+            "all.",
+            "Or make the model smaller, with more weight decay or dropout.",
         ),
     )
 

@@ -10,6 +10,7 @@ from gradcheck_kit.rules.class_imbalance import class_imbalance
 from gradcheck_kit.testing import apply, data_summary, evaluation, judge, loss_call, loss_calls, poisoned
 
 PLAIN = loss_calls()
+MANY = loss_calls(loss_call(input_shape=(64, 21)))
 
 
 def labelled(*counts, **changes):
@@ -39,7 +40,7 @@ def test_it_gives_the_weight_of_positives():
 
 
 def test_it_says_how_to_weigh_many_classes():
-    (finding,) = apply(class_imbalance, labelled(*[30] * 19, 900, 10), PLAIN, answers(*[40] * 20, 0))
+    (finding,) = apply(class_imbalance, labelled(*[30] * 19, 900, 10), MANY, answers(*[40] * 20, 0))
     assert finding.fixes[0].startswith("Give the loss weights, one per class")
 
 
@@ -81,7 +82,8 @@ def test_it_skips_losses_that_are_not_plain(calls):
     [
         ({"order": "own"}, "sampler of its own"),
         ({"order": "sequential", "spread_labels": ((0, 16), (1, 16))}, "read in its order"),
-        ({"label_batches": ()}, "one per sample"),
+        ({"label_batches": (), "labels": tuple((i, 10) for i in range(30))}, "one per sample or pixel"),
+        ({"labels": ((0, 900), (255, 20))}, "all labels that count are of one class"),
         ({"synthetic": True}, "made up"),
     ],
 )
@@ -94,6 +96,24 @@ def test_it_names_a_sampler_whose_weights_make_it_worse():
     (finding,) = apply(class_imbalance, labelled(1000, 900, 20, order="weighted"), PLAIN, answers(45, 45, 0))
     assert finding.message.endswith("The loader's WeightedRandomSampler draws them so.")
     assert finding.fixes[0].startswith("Give the WeightedRandomSampler 1 / count")
+
+
+def pixels(*counts):
+    return labelled(*counts, label_batches=())
+
+
+def test_it_names_a_rare_class_of_pixels():
+    calls = loss_calls(loss_call("binary_cross_entropy_with_logits", input_shape=(16, 1, 24, 24)))
+    (finding,) = apply(class_imbalance, pixels(110_000, 550), calls, answers(9000, 0, total=9000))
+    assert finding.message.startswith(
+        "Class 0 has 110,000 of 110,550 places and class 1 550, 200 times fewer (up to 50"
+    )
+    assert finding.fixes[0].startswith("Give the loss pos_weight=torch.tensor(200)")
+    assert "Dice" in finding.fixes[1]
+
+
+def test_it_passes_pixels_that_are_background_for_the_most_part():
+    assert apply(class_imbalance, pixels(110_000, 5500), PLAIN, answers(9000, 0, total=9000)) == ()
 
 
 def test_it_does_not_pass_numbers_that_are_all_nan():
@@ -120,4 +140,4 @@ def test_it_looks_at_training_samples_of_a_class_that_the_test_data_has_few_of()
 def test_it_skips_many_classes_of_which_none_dominates():
     letters = labelled(*(50 for _ in range(20)), 1)
     with pytest.raises(Skip, match="as letters of a text do"):
-        apply(class_imbalance, letters, PLAIN, answers(*(45 for _ in range(20)), 0))
+        apply(class_imbalance, letters, MANY, answers(*(45 for _ in range(20)), 0))
