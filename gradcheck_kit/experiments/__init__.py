@@ -39,6 +39,7 @@ from gradcheck_kit.facts import (
     OneBatchFit,
     Oscillation,
     RankCollapse,
+    SampleCollapse,
     Schedule,
     Symmetry,
     TargetScale,
@@ -200,6 +201,7 @@ def built_in() -> tuple[Experiment, ...]:
     from gradcheck_kit.experiments.oscillation import look_at_oscillation
     from gradcheck_kit.experiments.precision_loss import look_at_precision_loss
     from gradcheck_kit.experiments.rank_collapse import look_at_rank_collapse
+    from gradcheck_kit.experiments.sample_collapse import look_at_sample_collapse
     from gradcheck_kit.experiments.schedule import look_at_schedule
     from gradcheck_kit.experiments.symmetry import look_at_symmetry
     from gradcheck_kit.experiments.target_scale import measure_target_scale
@@ -221,6 +223,7 @@ def built_in() -> tuple[Experiment, ...]:
         Experiment(Initialization, look_at_initialization, after=(Training,)),
         Experiment(ActivationGrowth, look_at_activation_growth, after=(Training,)),
         Experiment(RankCollapse, look_at_rank_collapse, after=(Training,)),
+        Experiment(SampleCollapse, look_at_sample_collapse, after=(Training,)),
         Experiment(WeightDecay, look_at_weight_decay, after=(Training,)),
         Experiment(Oscillation, look_at_oscillation, after=(Training,)),
         Experiment(TimeGradients, look_through_time, after=(Training,)),

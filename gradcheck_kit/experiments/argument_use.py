@@ -29,6 +29,7 @@ from gradcheck_kit.target.outputs import tensors
 from gradcheck_kit.target.workspace import Workspace, seed_everything, workspace
 
 SCALES = (1.0, 30.0)
+WAYS = 5  # in which a value is changed
 # What is asked of a tensor that tells nothing of its values.
 OF_NO_VALUE = {"shape", "size", "device", "dtype", "ndim", "dim", "numel", "is_cuda", "new_zeros", "new_ones",
                "new_full", "new_empty"}  # fmt: skip
@@ -66,7 +67,9 @@ def _ignored(probe: Probe, names: set[str] | None, *, trained: bool) -> list[Ign
             if (names is not None and name not in names) or any(value is target for target in known):
                 continue
             twin = "" if name in lines else _twin(name, given, lines)
-            if (name in lines or twin) and (changes := _changes(work, bound, name, value)):
+            if not (name in lines or twin) or not (changes := _changes(work, bound, name, value)):
+                continue
+            if not _changes_loss(work, batch, name):
                 found.append(IgnoredArgument(name, tuple(value.shape), lines.get(name, ""), changes, twin))
         return found
 
@@ -88,6 +91,8 @@ def _changes(work: Workspace, bound: inspect.BoundArguments, name: str, value: T
     others = [other for other in _others(value) if not torch.equal(other, value)]
     for training in (False, True):
         plain = _run(work, bound, training=training)
+        if not any(t.is_floating_point() for t in plain):
+            return 0  # a distribution, say: what it holds is not seen
         if outputs_differ(plain, _run(work, bound, training=training)):
             return 0  # it draws numbers that no seed holds
         for other in others:
@@ -99,12 +104,10 @@ def _changes(work: Workspace, bound: inspect.BoundArguments, name: str, value: T
 
 def _others(value: Tensor) -> Iterator[Tensor]:
     """Other values that the model must be able to take: those of other samples, all the least, all the largest."""
-    if value.numel():
-        yield every_second_row(value)
-        if not value.is_complex():
-            yield torch.full_like(value, value.min().item())
-            yield torch.full_like(value, value.max().item())
-        yield from (noisy(value, scale) for scale in SCALES)
+    yield every_second_row(value)
+    for end in (torch.min, torch.max):
+        yield end(value).expand_as(value) if value.numel() and not value.is_complex() else value
+    yield from (noisy(value, scale) for scale in SCALES)
 
 
 def _run(work: Workspace, bound: inspect.BoundArguments, *, training: bool) -> list[Tensor]:
@@ -115,6 +118,30 @@ def _run(work: Workspace, bound: inspect.BoundArguments, *, training: bool) -> l
         lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, (bound.args, bound.kwargs)
     )
     return tensors(work.model(*args, **kwargs))
+
+
+def _changes_loss(work: Workspace, batch: Any, name: str) -> bool:
+    """Whether the argument changes the loss all the same: a model may keep something for it, or return an object."""
+    forward = inspect.signature(work.model.forward)
+    way = 0
+
+    def change(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        bound = forward.bind(*args, **kwargs)
+        value = bound.arguments.get(name)
+        if way and isinstance(value, Tensor):
+            bound.arguments[name] = list(_others(value))[way - 1]
+        return bound.args, bound.kwargs
+
+    work.model.train()
+    handle = work.model.register_forward_pre_hook(change, with_kwargs=True)
+    losses = set()
+    try:
+        for way in range(1 + WAYS):  # noqa: B007  # the hook reads it
+            seed_everything(0)
+            losses.add(float(work.step(batch)[1]))
+    finally:
+        handle.remove()
+    return len(losses) > 1
 
 
 class _Called(BaseException):  # no Exception: a step may catch those

@@ -7,7 +7,7 @@ Facts hold numbers, never tensors. A list over "recorded steps" is aligned with 
 from __future__ import annotations
 
 from gradcheck_kit.facts.data import BadValues, ConstantInput, DataSummary, TensorSummary
-from gradcheck_kit.facts.depth import ActivationGrowth, LayerOutput, PositionSpread, RankCollapse
+from gradcheck_kit.facts.depth import ActivationGrowth, LayerOutput, PositionSpread, RankCollapse, SampleCollapse
 from gradcheck_kit.facts.dynamics import GradientNoise, Oscillation, Schedule
 from gradcheck_kit.facts.evaluation import (
     ClassAccuracy,
@@ -109,6 +109,7 @@ __all__ = [
     "RandomOperation",
     "RankCollapse",
     "RateTrial",
+    "SampleCollapse",
     "Schedule",
     "Series",
     "Symmetry",
@@ -137,5 +138,5 @@ FACTS: tuple[type, ...] = (
     ModeGap, BatchRepetition, WeightDecay, LowPrecision,
     TimeGradients,
     Oscillation, Generalization, ActivationGrowth,
-    GradientNoise, RankCollapse, Schedule, HeldOut, LossTerms,
+    GradientNoise, RankCollapse, SampleCollapse, Schedule, HeldOut, LossTerms,
 )  # fmt: skip

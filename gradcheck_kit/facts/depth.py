@@ -53,3 +53,18 @@ class RankCollapse:
     positions: int
     residual_losses: tuple[float, ...]  # empty: not tried
     residual_after: float | None  # what the last layer's output then spreads, before the first update
+
+
+@dataclass(frozen=True, slots=True)
+class SampleCollapse:
+    """What a model without targets makes of different samples, before and after training."""
+
+    start: float  # largest spread of its outputs over the samples of a batch: RMS deviation from their mean / RMS
+    end: float
+    loss: float  # after training
+    equal_loss: float  # ... with the outputs of all samples replaced by their mean
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether samples have come clearly closer to each other, and the loss of equal ones is no higher."""
+        return self.end < 0.6 * self.start and self.equal_loss <= self.loss + 1e-6 * abs(self.loss)

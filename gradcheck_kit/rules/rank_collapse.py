@@ -3,21 +3,38 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from gradcheck_kit.facts import LearningRateResponse, RankCollapse, RateTrial, Training
+from gradcheck_kit.facts import LearningRateResponse, RankCollapse, RateTrial, SampleCollapse, Training
 from gradcheck_kit.rule import Bar, Finding, Skip, listed, rule
 
 SYMPTOMS = ("GK101", "GK104", "GK204", "GK205", "GK507", "GK601", "GK606")
 
 
-@rule("GK109", needs=(RankCollapse, Training), uses=(LearningRateResponse,), explains=SYMPTOMS, severity="warning")
+@rule(
+    "GK109",
+    needs=(Training,),
+    uses=(RankCollapse, SampleCollapse, LearningRateResponse),
+    explains=SYMPTOMS,
+    severity="warning",
+)
 def rank_collapse(
-    collapse: RankCollapse, training: Training, response: LearningRateResponse | None, *, spread: float = 1e-2
+    training: Training,
+    collapse: RankCollapse | None,
+    samples: SampleCollapse | None,
+    response: LearningRateResponse | None,
+    *,
+    spread: float = 1e-2,
 ) -> Iterator[Finding]:
     """All positions of a sequence hold the same vector after the layers, and with residual connections it learns.
 
     Same is a deviation from their mean below `spread` of their size, before training. An error where the run does not
-    learn; a warning where it does, and the other ends at half its loss or less.
+    learn; a warning where it does, and the other ends at half its loss or less. Or, a warning, all samples come out the
+    same after a training without targets, whose loss asks for nothing else.
     """
+    if samples is not None and samples.collapsed:
+        yield _of_samples(samples)
+        return
+    if collapse is None:
+        raise Skip("no layers draw positions together, and no loss without targets draws samples together")
     first, last, harm = collapse.layers[0], collapse.layers[-1], training.harm
     if last.after > spread and not math.isnan(first.before):
         return
@@ -53,4 +70,18 @@ def rank_collapse(
         fixes=(f"Add what goes in to what comes out (x = x + layer(x)) of {names}.",),
         severity="error" if harm and not training.synthetic else None,
         profile=tuple(Bar(layer.layer, layer.layer_type, layer.after) for layer in collapse.layers),
+    )
+
+
+def _of_samples(samples: SampleCollapse) -> Finding:
+    return Finding(
+        where="model output",
+        message=f"What the model makes of different samples differs by {samples.end:.2g} of its size after training "
+        f"({samples.start:.2g} before), and the loss, {samples.loss:.3g}, is {samples.equal_loss:.3g} where all come "
+        "out the same: it asks for nothing else, and the model collapses to one answer.",
+        evidence={"before": samples.start, "after": samples.end, "equal_loss": samples.equal_loss},
+        fixes=(
+            "Stop the gradient on one side, z.detach(), or let that side come from a slowly moving copy of the model.",
+            "Or add a term that keeps samples apart: negatives, as in InfoNCE, or the variance term of VICReg.",
+        ),
     )

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from gradcheck_kit.experiments import NotApplicable
+from gradcheck_kit.experiments.argument_use import ignored_arguments
 from gradcheck_kit.experiments.input_use import look_at_input_use
 from gradcheck_kit.rules.input_ignored import input_ignored
 from gradcheck_kit.testing import judge
@@ -108,6 +109,32 @@ POSITIONS = torch.arange(6).expand(64, 6)
 @pytest.mark.parametrize(("kind", "second"), [(Both, None), (Twice, MASK), (Twice, POSITIONS)])
 def test_leaves_pairs_that_are_read_and_masks_and_positions_alone(kind, second, probe_of):
     assert use_of(probe_of, kind, pairs(second)).arguments == ()
+
+
+class ReturnsAnObject(Net):
+    def forward(self, x, t):
+        return torch.distributions.Normal(self.layer(x) + self.embed(t), 1.0)
+
+
+def likelihood(model, batch):
+    x, t, y = batch
+    return -model(x, t).log_prob(F.one_hot(y, 2).float()).mean()
+
+
+class KeepsALoss(Net):
+    def forward(self, x, t):
+        self.penalty = self.embed(t).square().mean()
+        return self.layer(x)
+
+
+def penalised(model, batch):
+    x, t, y = batch
+    return F.cross_entropy(model(x, t), y) + model.penalty
+
+
+@pytest.mark.parametrize(("kind", "step"), [(ReturnsAnObject, likelihood), (KeepsALoss, penalised)])
+def test_leaves_arguments_alone_that_reach_the_loss_on_another_way(kind, step, probe_of):
+    assert ignored_arguments(probe_of(kind(), train=data(), training_step=step)) == ()
 
 
 HEALTHY = [Embedded, StartsAtZero, LongestOnly, ShapeOnly, Unread, InTrainingOnly]

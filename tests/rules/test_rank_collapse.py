@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from gradcheck_kit.facts import SampleCollapse
 from gradcheck_kit.rule import Skip
 from gradcheck_kit.rules.rank_collapse import rank_collapse
 from gradcheck_kit.testing import apply, collapse, falling, flat, judge, learning_rate_response, poisoned, training
@@ -92,3 +93,25 @@ def test_it_does_not_pass_poisoned_facts():
 
 def test_it_takes_the_limit_as_an_option():
     assert apply(rank_collapse, collapsed(), STUCK, spread=1e-12) == ()
+
+
+def together(**changes):
+    return SampleCollapse(**{"start": 0.88, "end": 0.43, "loss": -0.984, "equal_loss": -0.999, **changes})
+
+
+def test_it_warns_of_samples_that_come_out_the_same():
+    outcome = judge(rank_collapse, together(), training())
+    assert outcome.status == "warned"
+    (finding,) = outcome.findings
+    assert finding.message == (
+        "What the model makes of different samples differs by 0.43 of its size after training (0.88 before), and the "
+        "loss, -0.984, is -0.999 where all come out the same: it asks for nothing else, and the model collapses to one "
+        "answer."
+    )
+    assert finding.fixes[0].startswith("Stop the gradient on one side, z.detach()")
+
+
+@pytest.mark.parametrize("changes", [{"end": 0.8}, {"equal_loss": -0.2}, {"equal_loss": math.nan}])
+def test_it_skips_samples_that_stay_apart_and_losses_that_keep_them_so(changes):
+    with pytest.raises(Skip, match="no layers draw positions together"):
+        apply(rank_collapse, together(**changes), training())
