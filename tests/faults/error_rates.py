@@ -1,9 +1,9 @@
 """How often the verdicts on the fault corpus are right: python tests/faults/error_rates.py [--seeds 5] [--jobs 2]
 
-Five parts: programs that the rules were developed on, programs that nothing was set on, programs written later by
-someone who had not read the rules, plain files by two others, and a grid of faults over ten plain files by a third;
-the seeds leave the data of files as it is. Each is scanned
-as `gk.scan(target)` does it, with every seed drawing other data, other weights and other batches.
+Six parts: programs that the rules were developed on, programs that nothing was set on, programs written later by
+someone who had not read the rules, plain files by two others, a grid of faults over ten plain files by a third, and
+plain files by four more. Each is scanned as `gk.scan(target)` does it, with every seed drawing other data, other
+weights and other batches; the seeds leave the data of files as it is.
 
 alarm      a healthy program on which a rule failed; noise: on which one warned and none failed
 found      a broken program on which a rule failed or warned
@@ -30,7 +30,7 @@ from broken import BROKEN
 from kept_out_bases import KEPT_OUT_BASES
 from kept_out_broken import KEPT_OUT_BROKEN
 from later_programs import LATER_BASES, LATER_BROKEN
-from plain_files import GRID_BROKEN, GRID_HEALTHY, PLAIN_BROKEN, PLAIN_HEALTHY
+from plain_files import BLIND_BROKEN, BLIND_HEALTHY, GRID_BROKEN, GRID_HEALTHY, PLAIN_BROKEN, PLAIN_HEALTHY
 from tabulate import tabulate
 
 import gradcheck_kit as gk
@@ -50,6 +50,7 @@ PARTS = {
     "written later": (LATER_BASES, LATER_BROKEN),
     "plain files": (PLAIN_HEALTHY, PLAIN_BROKEN),
     "grid": (GRID_HEALTHY, GRID_BROKEN),
+    "blind": (BLIND_HEALTHY, BLIND_BROKEN),
 }
 HALVES = tuple(PARTS)
 

@@ -1,7 +1,9 @@
-"""Programs in plain files, as people write them, by three who had seen nothing of the tool but its rules' names.
+"""Programs in plain files, as people write them, by seven who had seen nothing of the tool but its rules' names.
 
 The causes that a fair reader accepts were written down before any scan, in the `causes.json` of each folder. The files
-of the grid are ten healthy programs, with faults that such programs have, and ten that look odd and are right.
+of the grid are ten healthy programs, with faults that such programs have, and ten that look odd and are right. Those of
+the last part are by four: `a` (and `e`, what was left over) models off the beaten track, `b` what students hand in, `c`
+bugs that cost people days, `d` what experts do.
 """
 
 from __future__ import annotations
@@ -28,3 +30,4 @@ def _read(folder: str) -> tuple[dict[str, Make], dict[str, Make], dict[str, tupl
 
 FILES, PLAIN_HEALTHY, PLAIN_BROKEN = _read("plain_files")
 GRID_FILES, GRID_HEALTHY, GRID_BROKEN = _read("grid_files")
+BLIND_FILES, BLIND_HEALTHY, BLIND_BROKEN = _read("blind_files")

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from plain_files import FILES, GRID_BROKEN, GRID_FILES, GRID_HEALTHY, PLAIN_BROKEN, PLAIN_HEALTHY
+from plain_files import (
+    BLIND_BROKEN,
+    BLIND_FILES,
+    BLIND_HEALTHY,
+    FILES,
+    GRID_BROKEN,
+    GRID_FILES,
+    GRID_HEALTHY,
+    PLAIN_BROKEN,
+    PLAIN_HEALTHY,
+)
 
 import gradcheck_kit as gk
 from gradcheck_kit import plugins
@@ -22,5 +32,6 @@ def test_is_silent_on_a_healthy_file(name):
 def test_every_file_is_healthy_or_has_causes_that_are_rules():
     assert set(FILES) == {*PLAIN_HEALTHY, *PLAIN_BROKEN}
     assert set(GRID_FILES) == {*GRID_HEALTHY, *GRID_BROKEN}
+    assert set(BLIND_FILES) == {*BLIND_HEALTHY, *BLIND_BROKEN}
     rules = {rule.name for rule in plugins.all_rules()}
-    assert {cause for _, causes in (PLAIN_BROKEN | GRID_BROKEN).values() for cause in causes} <= rules
+    assert {cause for _, causes in (PLAIN_BROKEN | GRID_BROKEN | BLIND_BROKEN).values() for cause in causes} <= rules
