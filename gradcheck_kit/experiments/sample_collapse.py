@@ -6,6 +6,7 @@ them apart is no term of the loss then but how the model is trained: a gradient 
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -24,7 +25,8 @@ FEWEST = 4  # samples of a batch
 def look_at_sample_collapse(probe: Probe) -> SampleCollapse:
     """The spread of outputs before and after training, and the loss of equal outputs. Raises NotApplicable elsewhere.
 
-    Looked at where there are no targets and the run learns.
+    Looked at where the run learns and the loss depends on nothing but what the model returns: the same outputs have the
+    same loss beside another batch.
     """
     prepared, training = probe.prepared, probe.facts.get(Training)
     if prepared.synthetic:
@@ -36,42 +38,50 @@ def look_at_sample_collapse(probe: Probe) -> SampleCollapse:
     if training.harm or training.constant_loss is not None:
         raise NotApplicable("the run does not learn, or what a constant prediction reaches is known")
     with probe.workspace() as work:
-        start, _ = _look(work, probe)
+        _, first = _step(work, _batch(work, probe, 0))
     with probe.workspace(trained=True) as work:
-        end, loss = _look(work, probe)
-        _, constant = _look(work, probe, equal=True)
-    return SampleCollapse(start, end, loss, constant)
+        batch = _batch(work, probe, 0)
+        loss, outputs = _step(work, batch)
+        vectors = [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
+        rows = batch_size_of(batch) or 0
+        if not vectors or rows < FEWEST or not all(v.ndim == 2 and len(v) == rows for v in vectors):
+            raise NotApplicable("the model returns other things than a vector for each sample")
+        if _step(work, _batch(work, probe, 1), outputs)[0] != loss:
+            raise NotApplicable("the loss compares outputs with the data, or with random numbers")
+        equal, _ = _step(work, batch, pytree.tree_map(_mean, outputs))
+    return SampleCollapse(_largest_spread(first), _largest_spread(outputs), loss, equal)
 
 
-def _look(work: Workspace, probe: Probe, *, equal: bool = False) -> tuple[float, float]:
-    """The largest spread of the model's outputs over the samples of a batch, and the loss; of equal ones if asked."""
-    batch = work.to_device(next(endless(probe.prepared.train)))
-    rows = batch_size_of(batch)
-    spreads: list[float] = []
+def _batch(work: Workspace, probe: Probe, index: int) -> Any:
+    return work.to_device(next(itertools.islice(endless(probe.prepared.train), index, None)))
 
-    def is_embedding(value: Any) -> bool:
-        return isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 2 and len(value) == rows
+
+def _step(work: Workspace, batch: Any, returned: list[Any] | None = None) -> tuple[float, list[Any]]:
+    """The loss of a batch and what the model returns at each of its calls; with `returned` in the place of that."""
+    outputs: list[Any] = []
 
     def note(_module: nn.Module, _args: Any, output: Any) -> Any:
-        spreads.extend(_spread(leaf) for leaf in pytree.tree_leaves(output) if is_embedding(leaf))
-        return pytree.tree_map(lambda leaf: _mean(leaf) if is_embedding(leaf) else leaf, output) if equal else None
+        outputs.append(output)
+        return None if returned is None else returned[len(outputs) - 1]
 
     handle = work.model.register_forward_hook(note)
-    seed_everything(probe.prepared.settings.seed)
+    seed_everything(0)
     try:
         with torch.no_grad():
             loss = float(work.step(batch)[1])
     except Exception as error:
-        raise NotApplicable("the loss cannot be taken of equal outputs") from error
+        raise NotApplicable("the loss cannot be taken of other outputs") from error
     finally:
         handle.remove()
-    if not spreads or rows is None or rows < FEWEST:
-        raise NotApplicable("the model returns no vector for each sample")
-    return max(spreads), loss
+    return loss, outputs
 
 
-def _mean(vectors: Tensor) -> Tensor:
-    return vectors.mean(0, keepdim=True).expand_as(vectors)
+def _largest_spread(outputs: list[Any]) -> float:
+    return max(_spread(leaf) for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor))
+
+
+def _mean(vectors: Any) -> Any:
+    return vectors.mean(0, keepdim=True).expand_as(vectors) if isinstance(vectors, Tensor) else vectors
 
 
 def _spread(vectors: Tensor) -> float:
