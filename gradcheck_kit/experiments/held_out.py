@@ -49,10 +49,8 @@ def look_at_held_out(probe: Probe) -> HeldOut:
         try:
             steps, lowest = _train(work, trained, others, training.constant_loss, probe)
             found = HeldOut(steps, factor, lowest, *_compare(work, trained, others))
-            told = max(
-                found.samples, sum(batch_size_of(batch) or 0 for batch in others)
-            )  # tokens of a text, or samples
-            return replace(found, others_samples=told)
+            rows = sum(batch_size_of(batch) or 0 for batch in others)
+            return replace(found, others_samples=max(found.samples, rows))  # tokens of a text, where they are classes
         except NotApplicable:
             raise
         except Exception as error:  # a loss that differentiates by itself cannot be evaluated without gradients

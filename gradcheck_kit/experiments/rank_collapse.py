@@ -55,11 +55,11 @@ def look_at_rank_collapse(probe: Probe) -> RankCollapse:
     return RankCollapse(found.layers, positions, losses, after)
 
 
-def _spread(value: Tensor) -> float:
-    """RMS deviation from the mean over positions / RMS, of shape (samples, positions, features); 0.0 of zeros."""
+def spread(value: Tensor, dim: int) -> float:
+    """RMS deviation from the mean over a dimension, of positions or samples, over the RMS; 0.0 of zeros."""
     wide = value.detach().double()
     size = float(wide.square().mean())
-    return (float((wide - wide.mean(1, keepdim=True)).square().mean()) / size) ** 0.5 if size > 0 else 0.0
+    return (float((wide - wide.mean(dim, keepdim=True)).square().mean()) / size) ** 0.5 if size > 0 else 0.0
 
 
 def _spreads(work: Workspace, probe: Probe) -> tuple[list[PositionSpread], int]:
@@ -74,7 +74,7 @@ def _spreads(work: Workspace, probe: Probe) -> tuple[list[PositionSpread], int]:
             return
         if given.ndim == 3 and min(given.shape[1:]) > 1 and any(True for _ in module.parameters()):
             positions = max(positions, given.shape[1])
-            found[name] = PositionSpread(name, type(module).__name__, _spread(given), _spread(made))
+            found[name] = PositionSpread(name, type(module).__name__, spread(given, 1), spread(made, 1))
 
     look_at_modules(work, probe, look)
     return list(found.values()), positions

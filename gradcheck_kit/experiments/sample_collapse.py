@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from gradcheck_kit.experiments import NotApplicable, Probe
+from gradcheck_kit.experiments.rank_collapse import spread
 from gradcheck_kit.facts import SampleCollapse, Training
 from gradcheck_kit.target.batches import batch_size_of, endless
 from gradcheck_kit.target.layers import takes_hooks
@@ -31,14 +32,15 @@ def look_at_sample_collapse(probe: Probe) -> SampleCollapse:
     prepared, training = probe.prepared, probe.facts.get(Training)
     if prepared.synthetic:
         raise NotApplicable("the data is made up")
-    if prepared.task.training_step is None and prepared.task.target(next(endless(prepared.train))) is not None:
-        raise NotApplicable("the loss compares outputs with targets")
     if training is None or probe.trained is None or not takes_hooks(prepared.model):
         raise NotApplicable("the model was not trained, or takes no hooks")
     if training.harm or training.constant_loss is not None:
         raise NotApplicable("the run does not learn, or what a constant prediction reaches is known")
     with probe.workspace() as work:
-        _, first = _step(work, _batch(work, probe, 0))
+        batch = _batch(work, probe, 0)
+        if work.task.training_step is None and work.task.target(batch) is not None:
+            raise NotApplicable("the loss compares outputs with targets")
+        _, first = _step(work, batch)
     with probe.workspace(trained=True) as work:
         batch = _batch(work, probe, 0)
         loss, outputs = _step(work, batch)
@@ -77,15 +79,8 @@ def _step(work: Workspace, batch: Any, returned: list[Any] | None = None) -> tup
 
 
 def _largest_spread(outputs: list[Any]) -> float:
-    return max(_spread(leaf) for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor))
+    return max(spread(leaf, 0) for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor))
 
 
 def _mean(vectors: Any) -> Any:
     return vectors.mean(0, keepdim=True).expand_as(vectors) if isinstance(vectors, Tensor) else vectors
-
-
-def _spread(vectors: Tensor) -> float:
-    """RMS deviation from the mean over samples / RMS, of shape (samples, features); 0.0 of zeros."""
-    wide = vectors.detach().double().cpu()
-    size = float(wide.square().mean())
-    return (float((wide - wide.mean(0)).square().mean()) / size) ** 0.5 if size > 0 else 0.0

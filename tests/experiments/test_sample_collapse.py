@@ -55,8 +55,13 @@ def test_sees_that_negatives_keep_samples_apart(probe_of):
     assert found.equal_loss > found.loss
 
 
-def test_is_not_made_where_the_loss_compares_with_targets(probe_of, mlp, blobs):
+def test_is_not_made_where_a_constant_prediction_has_a_known_loss(probe_of, mlp, blobs):
     probe = probe_of(mlp(4, 8, 2), train=blobs(), loss_fn=nn.CrossEntropyLoss())
     probe.facts = {Training: train(probe)}
-    with pytest.raises(NotApplicable, match="compares outputs with targets"):
+    with pytest.raises(NotApplicable, match="constant prediction"):
         look_at_sample_collapse(probe)
+
+
+def test_is_not_made_where_the_loss_compares_outputs_with_the_data(probe_of):
+    with pytest.raises(NotApplicable, match="compares outputs with the data"):
+        look(probe_of, lambda model, batch: F.mse_loss(model(batch[0])[0], batch[0]))
