@@ -76,9 +76,7 @@ class DataSummary:
     distinct: tuple[int, ...]  # per batch: samples that differ from the others in it
     same_chance: float  # that any two batches are equal by chance, were samples drawn from those that were seen
     label_batches: tuple[tuple[tuple[int, int], ...], ...]  # (class, count) per batch; empty unless one per sample
-    spread_labels: tuple[
-        tuple[int, int], ...
-    ]  # likewise, of samples from all over a data set that may be read in its order
+    spread_labels: tuple[tuple[int, int], ...]  # likewise, of samples from all over a data set, read in order perhaps
     workers_repeat: bool | None  # two workers of a stream yield the same samples; None: not a stream with workers
     # Of a stream whose batches are all equal:
     stream_holds: int | None = None  # samples in memory that it takes its own from; None: none that can be seen

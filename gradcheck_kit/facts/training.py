@@ -290,7 +290,9 @@ class Training:
     def frozen_zeros(self) -> tuple[str, ...]:
         """Layers whose weight nobody trains and that is exactly zero: they pass on neither signal nor gradient."""
         return tuple(
-            p.layer for p in self.parameters if p.is_weight and not p.trainable and p.layer and not any(p.weight_rms)
+            p.layer
+            for p in self.parameters
+            if p.is_weight and not p.trainable and p.layer and p.weight_rms and not any(p.weight_rms)
         )
 
     def weights_in_order(self) -> list[ParameterRecord]:

@@ -84,6 +84,8 @@ def _by_heart(training: Training, generalization: Generalization) -> bool:
     chance, few = training.constant_loss, generalization.training_samples <= FEW
     if not few or chance is None or not chance > 0 or _more_accurate(generalization, 0):
         return False
+    if not all(map(math.isfinite, generalization.losses)):
+        return False
     return generalization.training_losses[-1] < 0.1 * chance and min(generalization.losses) > 0.95 * chance
 
 

@@ -18,6 +18,32 @@ def by_samples(*looks):
     return tuple(tuple(look) for look in looks)
 
 
+def by_heart(*test, **changes):
+    return generalization(test or (2.3, 2.4, 2.6, 2.9), **{"accuracies": (0.1,) * len(test or "four"), **changes})
+
+
+def test_it_warns_of_few_samples_that_are_known_by_heart():
+    outcome = judge(overfitting, training(), by_heart())
+    assert outcome.status == "warned"
+    assert outcome.findings[0].message.startswith("In 30 passes over its 128 samples the training loss comes to 0.0")
+    assert "no better than always predicting class frequencies (2.3)" in outcome.findings[0].message
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        by_heart(training_samples=2000),
+        by_heart(training_losses=(2.3, 2.0, 1.5, 1.0)),
+        by_heart(accuracies=(0.1, 0.2, 0.3, 0.4)),
+        by_heart(2.3, 1.9, 2.4, 2.5),
+    ],
+    ids=["many", "not by heart", "more accurate", "better than a constant once"],
+)
+def test_it_does_not_call_by_heart_what_holds_for_others_or_may_be_the_labels(facts):
+    found = judge(overfitting, training(), facts).findings
+    assert not any("known by heart" in finding.message for finding in found)
+
+
 def test_it_warns_of_a_test_loss_that_fell_and_rises():
     outcome = judge(overfitting, training(), generalization(RISES))
     assert outcome.status == "warned"
